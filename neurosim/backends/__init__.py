@@ -1,0 +1,50 @@
+"""Backends: `compile` turns a description into a simulator."""
+
+from __future__ import annotations
+
+import torch
+
+from neurosim.backends.plan import make_plan
+from neurosim.backends.reference import Reference
+from neurosim.backends.simulator import Simulator, State
+from neurosim.network import Network
+from neurosim.types import DTYPES, ConfigurationError, choice
+
+BACKENDS = {"reference": "torch, any device, differentiable: the specification"}
+
+
+def compile(
+    network: Network,
+    dt: float,
+    *,
+    replicas: int | None = None,
+    seed: int = 0,
+    backend: str = "reference",
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Simulator:
+    """Turn a network into a simulator with time step `dt` (ms).
+
+    `replicas=R` simulates R copies that differ in what is drawn (weights, wiring, noise): arrays get one more axis,
+    `[T, R, B, N]`; `None` hides that axis. `seed` fixes everything drawn. Raises ConfigurationError for what cannot be: an
+    unknown backend, dtype or device, a delay that is no multiple of dt, a zero-delay cycle, a rule that reads what is not there.
+    """
+    choice(backend, tuple(BACKENDS), "backend")
+    choice(dtype, tuple(DTYPES), "dtype")
+    plan = make_plan(network, dt, seed, 1 if replicas is None else replicas)
+    return Reference(plan, dtype, check_device(device), hide_replicas=replicas is None)
+
+
+def check_device(device: str) -> str:
+    """`device` if torch can use it here; ConfigurationError otherwise."""
+    if device == "cpu":
+        return device
+    if device.partition(":")[0] != "cuda":
+        raise ConfigurationError(f"device is {device!r}; allowed: cpu, cuda, cuda:<index>")
+    index = device.partition(":")[2] or "0"
+    if not torch.cuda.is_available() or not index.isdigit() or int(index) >= torch.cuda.device_count():
+        raise ConfigurationError(f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices here; device=cpu works everywhere")
+    return device
+
+
+__all__ = ["BACKENDS", "Simulator", "State", "compile"]

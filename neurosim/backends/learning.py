@@ -1,0 +1,404 @@
+"""The equation of `neurosim.rule` in torch, once, for every rule and every connectivity (see `synapse.py` for the shapes)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neurosim.backends.moment import Moment, constant, label
+from neurosim.backends.plan import CONSTANT, Plan, Synapses
+from neurosim.backends.specialise import for_torch
+from neurosim.backends.synapse import BiasOperation, Operation
+from neurosim.factor import Apply, Factor, One, Trace
+from neurosim.lateral import Pullback
+from neurosim.modulator import View
+from neurosim.phase import Phase
+from neurosim.random import Stream
+from neurosim.rule import GradientRule, OfComponent, OfWeight, PerSynapse, SynapseNoise, Term, ThreeFactorRule
+from neurosim.types import ConfigurationError, Tensor
+
+if TYPE_CHECKING:
+    from neurosim.backends.reference import Context
+
+
+@dataclass(frozen=True)
+class Part:
+    """The weight or the bias of a plastic projection: what it is made of and what changes it."""
+
+    name: str  # "weight" or "bias": the entry of `learned`
+    operation: Operation
+    chain: tuple[Any, ...]
+    steps: tuple[Any, ...]  # of `chain`, specialised; None for a transform with a layout
+    constants: tuple[tuple[Any, ...], ...]
+
+    @property
+    def joins(self) -> bool:
+        """May it go through its transforms together with other parts? (All pointwise, with plain numbers as constants.)"""
+        plain = all(isinstance(value, float) for values in self.constants for value in values)
+        return plain and None not in self.steps
+
+
+Update = tuple[Synapses, Part, Tensor]
+
+
+class Pack:
+    """Several weights `[R, ...]` side by side in one array, and apart again; a single one stays as it is."""
+
+    def __init__(self, weights: list[Tensor]):
+        self.shapes = [weight.shape for weight in weights]
+        # Edges of all replicas lie in one axis: nothing to keep apart. Otherwise replicas stay the first axis.
+        self.flat = any(len(shape) == 1 for shape in self.shapes)
+
+    def join(self, values: list[Tensor]) -> Tensor:
+        if len(values) == 1:
+            return values[0]
+        return torch.cat([value.reshape(-1) for value in values] if self.flat else [value.flatten(1) for value in values], -1)
+
+    def split(self, value: Tensor) -> list[Tensor]:
+        if len(self.shapes) == 1:
+            return [value]
+        sizes = [math.prod(shape if self.flat else shape[1:]) for shape in self.shapes]
+        return [part.reshape(shape) for part, shape in zip(value.split(sizes, -1), self.shapes, strict=True)]
+
+
+class Learning:
+    """All plastic projections of a plan: their memories, one step of learning, and one step of gradient descent."""
+
+    def __init__(self, plan: Plan, operations: Mapping[str, Operation], dtype: torch.dtype, device: torch.device):
+        self.plan, self.dtype, self.device = plan, dtype, device
+        self.operations = operations
+        self.parts = {s.name: self._parts(s) for s in plan.plastic()}
+        self.local = [(s, s.projection.rule) for s in plan.plastic() if isinstance(s.projection.rule, ThreeFactorRule)]
+        self.gradient = [(s, s.projection.rule) for s in plan.plastic() if isinstance(s.projection.rule, GradientRule)]
+        self.tied = {s.name: s.projection.tied for s in plan.synapses.values() if s.projection.tied is not None}
+        self.one = torch.ones(1, 1, 1, dtype=dtype, device=device)
+        for name, (source, how) in self.tied.items():
+            kinds = plan.synapses[name].kind, plan.synapses[source].kind
+            if kinds[0] != kinds[1] or (how == "transpose" and kinds[0] not in ("dense", "one_to_one")):
+                raise ConfigurationError(f"projection {name!r} ({kinds[0]}) cannot be tied to {source!r} ({kinds[1]}) by {how}")
+
+    def _parts(self, synapses: Synapses) -> tuple[Part, ...]:
+        rule = synapses.projection.rule
+        parts = [self._part("weight", self.operations[synapses.name], rule.chain)]
+        if synapses.has_bias:
+            parts.append(self._part("bias", BiasOperation(synapses.bias_units), rule.bias_chain))
+        return tuple(parts)
+
+    def _part(self, name: str, operation: Operation, chain: tuple[Any, ...]) -> Part:
+        steps = tuple(for_torch(transform.step) if transform.pointwise else None for transform in chain)
+        constants = tuple(
+            tuple(self._number(value) for value in transform.constants()) if transform.pointwise else () for transform in chain
+        )
+        return Part(name, operation, chain, steps, constants)
+
+    def _number(self, value: Any) -> Any:
+        return constant(value, self.dtype, self.device)
+
+    # ---- memories ---------------------------------------------------------------------------------------------------
+
+    def activity(self, batch: int) -> dict[str, Any]:
+        """Eligibilities at rest: one tensor per component with memory, an empty one per component without."""
+        result: dict[str, Any] = {}
+        for synapses, rule in self.local:
+            if any(component.has_memory or _read_later(rule, index) for index, component in enumerate(rule.components)):
+                result[synapses.name] = {part.name: tuple(self.one[:0] for _ in rule.components) for part in self.parts[synapses.name]}
+        return result
+
+    def learned(self, weight: Mapping[str, Tensor], bias: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Memories that outlive a trial: accumulated changes, transforms, counts of updates, modulators."""
+        start = {"weight": weight, "bias": bias}
+        memory: dict[str, Any] = {"change": {}, "transform": {}, "modulator": {}, "count": {}}
+        for synapses in self.plan.plastic():
+            name = synapses.name
+            memory["count"][name] = 0
+            memory["change"][name] = {}
+            memory["transform"][name] = {
+                part.name: tuple(
+                    {slot: torch.zeros_like(start[part.name][name]) for slot in transform.memory} for transform in part.chain
+                )
+                for part in self.parts[name]
+            }
+            if isinstance(synapses.projection.rule, ThreeFactorRule):
+                memory["modulator"][name] = synapses.projection.rule.modulator.init()
+        return memory
+
+    def begin(self, learned: dict[str, Any], gradient: list[Any]) -> dict[str, Any]:
+        """A copy (of the dictionaries, not of the tensors) that a phase may write to; gradient weights become leaves."""
+        running = {kind: dict(values) for kind, values in learned.items()}
+        for synapses, _ in gradient:
+            for part in self.parts[synapses.name]:
+                running[part.name][synapses.name] = running[part.name][synapses.name].detach().requires_grad_()
+        return running
+
+    def effective_weight(self, synapses: Synapses, learned: Mapping[str, Any], context: Context) -> Tensor:
+        """The weight that delivers: its own or a tied one, plus this phase's perturbation."""
+        tied = self.tied.get(synapses.name)
+        if tied is None:
+            weight: Tensor = learned["weight"][synapses.name]
+            noise = context.perturbation(self, synapses).get("weight") if synapses.name in self.parts else None
+            return weight if noise is None else weight + noise
+        source: Tensor = learned["weight"][tied[0]]
+        if tied[1] == "sign":
+            return torch.sign(source)
+        return source.transpose(-1, -2) if synapses.kind == "dense" else source
+
+    def perturbation(self, synapses: Synapses, context: Context) -> dict[str, Tensor]:
+        """Noise on the weights (and biases) of a projection whose rule has `SynapseNoise`, drawn once per phase."""
+        rule = synapses.projection.rule
+        sds = [term.gain.sd for component in getattr(rule, "components", ()) for term in component.terms if isinstance(term.gain, SynapseNoise)]
+        if not sds or not context.phase.noise:
+            return {}
+        result = {}
+        for part in self.parts[synapses.name]:
+            stream = Stream(self.plan.seed, f"perturbation/{synapses.name}/{part.name}")
+            shape = context.learned[part.name][synapses.name].shape
+            replicas = 1 if synapses.kind == "sparse" and part.name == "weight" else shape[0]
+            element = torch.arange(math.prod(shape) // replicas)
+            normal = stream.normal(torch.arange(replicas)[:, None], 0, context.clock, element)
+            result[part.name] = (sds[0] * normal.reshape(shape)).to(self.device, self.dtype)
+        return result
+
+    # ---- one time step ----------------------------------------------------------------------------------------------
+
+    def step(self, moment: Moment, old: Mapping[str, Any], learned: dict[str, Any], context: Context, step: int) -> dict[str, Any]:
+        """Every local rule once: eligibility, modulator, change; update what is due. Returns the new eligibilities.
+
+        All changes use the weights of the start of the step: updates are collected and made at the end.
+        """
+        eligibility, updates = dict(old), list[Update]()
+        for synapses, rule in self.local:
+            if not context.learns(synapses.name):
+                continue
+            ends = step == context.phase.steps - 1 and (rule.when != "sample" or context.trial_end)
+            due = rule.when == "step" or ends
+            forming = due or rule.accumulate != "last"
+            m = self._modulator(synapses, rule, moment, learned, context, step) if forming or rule.modulator.every_step else None
+            reader = Reader(self, synapses, moment)
+            for part in self.parts[synapses.name]:
+                values = None
+                if synapses.name in old:
+                    values = self._eligibility(reader, part, rule, old[synapses.name][part.name], learned, context)
+                    eligibility[synapses.name] = {**eligibility[synapses.name], part.name: values}
+                if m is not None and forming:
+                    change = self._change(reader, part, rule, m, values, learned, context)
+                    updates.extend(self._accumulate(synapses, part, rule, change, due, learned))
+        self._update(updates, learned)
+        return eligibility
+
+    def _modulator(
+        self, synapses: Synapses, rule: ThreeFactorRule, moment: Moment, learned: dict[str, Any], context: Context, step: int
+    ) -> Tensor:
+        name, post = synapses.name, synapses.post
+        reader = Reader(self, synapses, moment)
+        view = View(
+            post=reader.post,
+            pre=lambda factor: reader.pre(factor)(synapses.delay if isinstance(synapses.delay, int) else 0),
+            weight=learned["weight"][name],
+            signals=context.signals,
+            phase=context.phase.name,
+            step=step,
+            clock=moment.clock,
+            first=step == 0,
+            last=step == context.phase.steps - 1,
+            permutation=lambda stream, n: Stream(self.plan.seed, f"{stream}/{name}").permutation(
+                n, replica=self.plan.replica_ids.to(self.device), step=moment.clock
+            ),
+            specialise=for_torch,
+        )
+        m, learned["modulator"][name] = rule.modulator.update(view, learned["modulator"][name])
+        if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
+            m = moment.pull_back(post, m)
+        moment.modulators[name] = m
+        return m
+
+    def _gain(self, term: Term, part: Part, synapses: Synapses, learned: Mapping[str, Any], context: Context) -> Any:
+        """A gain in the shape of the weight, or None."""
+        if isinstance(term.gain, OfWeight):
+            return for_torch(term.gain.fn)(learned[part.name][synapses.name])
+        if isinstance(term.gain, PerSynapse):
+            return self._number(term.gain.value)
+        if isinstance(term.gain, SynapseNoise):
+            return context.perturbation(self, synapses).get(part.name, 0.0)
+        return None
+
+    def _eligibility(
+        self, reader: Reader, part: Part, rule: ThreeFactorRule, old: tuple[Tensor, ...], learned: Mapping[str, Any], context: Context
+    ) -> tuple[Tensor, ...]:
+        operation, new = part.operation, []
+        for index, component in enumerate(rule.components):
+            total: Any = 0.0
+            if component.has_memory and old[index].numel():
+                decay = math.exp(-self.plan.dt / component.tau) if component.tau is not None else operation.post(reader.post(component.decay))
+                total = decay * old[index]
+            for term in component.terms:
+                product = operation.post(reader.post(term.post)) * operation.pre(reader.end(part, term.pre))
+                if isinstance(term.gain, OfComponent):
+                    gain = (new if term.gain.read == "after" else old)[term.gain.index]
+                    product = product * gain if gain.numel() else torch.zeros_like(product)
+                else:
+                    gain = self._gain(term, part, reader.synapses, learned, context)
+                    product = product if gain is None else product * (operation.spread(gain) if isinstance(gain, Tensor) else gain)
+                total = total + product
+            new.append(total)
+        return tuple(new)
+
+    def _change(
+        self,
+        reader: Reader,
+        part: Part,
+        rule: ThreeFactorRule,
+        m: Tensor,
+        eligibility: tuple[Tensor, ...] | None,
+        learned: Mapping[str, Any],
+        context: Context,
+    ) -> Tensor:
+        """reduce_b( share( m e ) ): by one matrix product per term where no memory and no reduction forbids it."""
+        operation = part.operation
+        if eligibility is None and rule.share == "sum" and rule.reduce != "sequential":
+            change: Any = 0.0
+            for term in rule.components[-1].terms:
+                product = operation.outer(m * reader.post(term.post), reader.end(part, term.pre))
+                gain = self._gain(term, part, reader.synapses, learned, context)
+                change = change + (product if gain is None else product * gain)
+            total: Tensor = change
+            return total / context.batch if rule.reduce == "mean" else total
+        if eligibility is None:
+            eligibility = self._eligibility(reader, part, rule, tuple(self.one[:0] for _ in rule.components), learned, context)
+        spread = operation.post(m.expand(*m.shape[:2], reader.synapses.post.units)) if m.dim() else m
+        rows = operation.share(spread * eligibility[-1], rule.share)  # [B, *weight]
+        if rule.reduce == "sequential":
+            return rows
+        return rows.mean(0) if rule.reduce == "mean" else rows.sum(0)
+
+    def _accumulate(
+        self, synapses: Synapses, part: Part, rule: ThreeFactorRule, change: Tensor, due: bool, learned: dict[str, Any]
+    ) -> list[Update]:
+        """Add to G; return the update if one is due (and G is then empty again)."""
+        if rule.when == "step":
+            return [(synapses, part, change)]
+        waiting = learned["change"][synapses.name]
+        if part.name in waiting and rule.accumulate != "last":
+            change = waiting[part.name]["sum"] + change
+        steps = 1 + (waiting[part.name]["steps"] if part.name in waiting else 0)
+        if not due:
+            learned["change"][synapses.name] = {**waiting, part.name: {"sum": change, "steps": steps}}
+            return []
+        learned["change"][synapses.name] = {name: value for name, value in waiting.items() if name != part.name}
+        return [(synapses, part, change / steps if rule.accumulate == "mean" else change)]
+
+    # ---- updates ----------------------------------------------------------------------------------------------------
+
+    def _update(self, updates: list[Update], learned: dict[str, Any]) -> None:
+        """Make the updates of a step. Parts with the same pointwise transforms go through them as one array: a step of
+        30 small networks with AdamW takes half the time (six chains of 14 small operations become one)."""
+        groups: dict[Any, list[Update]] = {}
+        for update in updates:
+            synapses, part, change = update
+            if getattr(synapses.projection.rule, "reduce", "") == "sequential":
+                for row in change:
+                    self._apply([(synapses, part, row)], learned)
+                learned["count"][synapses.name] += len(change) if part is self.parts[synapses.name][-1] else 0
+            else:
+                alone = (synapses.name, part.name) if not part.joins else None
+                groups.setdefault((part.chain if alone is None else alone, learned["count"][synapses.name]), []).append(update)
+        for group in groups.values():
+            self._apply(group, learned)
+        for synapses in {update[0].name: update[0] for group in groups.values() for update in group}.values():
+            learned["count"][synapses.name] += 1
+
+    def _apply(self, group: list[Update], learned: dict[str, Any]) -> None:
+        """w <- C(w + T(change)), with the memories of the transforms, for parts that share their transforms."""
+        first = group[0][1]
+        count = float(learned["count"][group[0][0].name])
+        weights = [learned[part.name][synapses.name] for synapses, part, _ in group]
+        slots = [learned["transform"][synapses.name][part.name] for synapses, part, _ in group]
+        pack = Pack(weights)
+        weight, change = pack.join(weights), pack.join([change for _, _, change in group])
+        memories: list[list[dict[str, Tensor]]] = [[] for _ in group]
+        for index, (transform, step) in enumerate(zip(first.chain, first.steps, strict=True)):
+            if step is None:
+                change = transform.update(change, weight, first.operation)
+                new: list[Tensor] = []
+            else:
+                old = [pack.join([member[index][name] for member in slots]) for name in transform.memory]
+                change, *new = step(change, weight, count, *old, *first.constants[index])
+            apart = [pack.split(value) for value in new]
+            for member, memory in enumerate(memories):
+                memory.append({name: values[member] for name, values in zip(transform.memory, apart, strict=True)})
+        for (synapses, part, _), value, memory in zip(group, pack.split(weight + change), memories, strict=True):
+            for constraint in synapses.projection.rule.constraints if part.name == "weight" else ():
+                value = constraint.apply(value, part.operation)
+            learned[part.name][synapses.name] = value
+            learned["transform"][synapses.name] = {**learned["transform"][synapses.name], part.name: tuple(memory)}
+
+    # ---- gradient baselines -----------------------------------------------------------------------------------------
+
+    def gradient_rules(self, phase: Phase) -> list[tuple[Synapses, GradientRule]]:
+        """The gradient rules that run in this phase."""
+        learn = phase.learn
+        return [(s, rule) for s, rule in self.gradient if (learn if isinstance(learn, bool) else s.name in learn)]
+
+    def descend(self, learned: dict[str, Any], gradient: list[Any], moments: list[Moment], context: Context) -> dict[str, Any]:
+        """One update of every gradient rule from the loss of the phase that `moments` recorded."""
+        rule = gradient[0][1]
+        output = self.plan.network[rule.output]
+        recorded = torch.stack([moment.now[f"{output.name}.{output.axon}"] for moment in moments])
+        value = rule.decoder(recorded, self.plan.dt)
+        if rule.target not in context.signals:
+            raise ConfigurationError(f"a gradient rule reads the signal {rule.target!r}; the phase carries: {', '.join(context.signals) or 'none'}")
+        loss = task_loss(value, context.signals[rule.target], rule.loss).mean(-1).sum()  # replicas do not meet: sum
+        leaves = [(s, part, learned[part.name][s.name]) for s, _ in gradient for part in self.parts[s.name]]
+        slopes = torch.autograd.grad(loss, [leaf for _, _, leaf in leaves], allow_unused=True)
+        with torch.no_grad():
+            for synapses, part, leaf in leaves:
+                learned[part.name][synapses.name] = leaf.detach()
+            changes = [torch.zeros_like(leaf) if slope is None else -slope for (_, _, leaf), slope in zip(leaves, slopes, strict=True)]
+            self._update([(s, part, change) for (s, part, _), change in zip(leaves, changes, strict=True)], learned)
+        return learned
+
+
+class Reader:
+    """Values of factors at the two ends of one projection, in one step."""
+
+    def __init__(self, learning: Learning, synapses: Synapses, moment: Moment):
+        self.synapses, self.moment, self.learning = synapses, moment, learning
+
+    def post(self, factor: Factor | None) -> Tensor:
+        """A post factor `[R, B, P]`, `dendritic_delay` late."""
+        return self._value(self.synapses.post.name, factor, self.synapses.dendritic)
+
+    def pre(self, factor: Factor) -> Any:
+        """A pre factor as a function of the axonal delay."""
+        return lambda delay: self._value(self.synapses.pre.name, factor, delay)
+
+    def end(self, part: Part, factor: Factor) -> Any:
+        """The pre factor of a weight, or of a bias (whose pre end is the constant 1)."""
+        return self.pre(factor) if part.name == "weight" else lambda delay: self._value(CONSTANT, factor, 0)
+
+    def _value(self, population: str, factor: Factor | None, delay: int) -> Tensor:
+        if factor is None or isinstance(factor, One):
+            return self.learning.one
+        if isinstance(factor, Apply):
+            return for_torch(factor.fn)(*(self._value(population, argument, delay) for argument in factor.arguments))  # type: ignore[no-any-return]
+        if isinstance(factor, Trace) and factor.read == "before":
+            decay = math.exp(-self.learning.plan.dt / factor.tau)
+            return decay * self.moment.read(label(population, factor), delay + 1)
+        return self.moment.read(label(population, factor), delay)
+
+
+def task_loss(value: Tensor, target: Tensor, loss: str) -> Tensor:
+    """Loss `[R, B]`: "cross_entropy" -sum target log softmax(value), or "mse" 0.5 sum (value - target)^2, over outputs."""
+    if loss == "cross_entropy":
+        return -(target * torch.log_softmax(value, -1)).sum(-1)
+    return 0.5 * ((value - target) ** 2).sum(-1)
+
+
+def _read_later(rule: ThreeFactorRule, index: int) -> bool:
+    """Does a later component read component `index`? Then its value is kept, memory or not."""
+    return any(
+        isinstance(term.gain, OfComponent) and term.gain.index == index for component in rule.components for term in component.terms
+    )

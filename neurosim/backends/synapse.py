@@ -1,0 +1,343 @@
+"""What a kind of connectivity does, in torch: deliver, bring two ends together, reduce, and know a weight's neighbours.
+
+Activity is `[R, B, N]`. Each class brings post and pre values to the shape of its eligibility, so that the equation of
+`neurosim.rule` is written once, in `reference.py`, for all of them:
+
+    dense        eligibility [R, B, P, Q]      weight [R, P, Q]
+    one to one   eligibility [R, B, N]         weight [R, N]
+    sparse       eligibility [B, E]            weight [E]
+    convolution  eligibility [R, B, O, L, J]   weight [R, O, C, k, k], L positions, J = C k k
+    bias         eligibility [R, B, O, L]      weight [R, O], L = 1 but for a convolution
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as functional
+
+from neurosim.backends.plan import Edges, Synapses
+from neurosim.types import ConfigurationError, Tensor
+
+Read = Callable[[int], Tensor]  # delay in steps -> the value [R, B, Q] emitted that many steps ago
+
+
+class Operation(Protocol):
+    """See the module. `read(d)` is the pre value of d steps ago; `batch_axis` is that of the eligibility."""
+
+    batch_axis: int
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor: ...
+
+    def post(self, value: Tensor) -> Tensor: ...
+
+    def pre(self, read: Read) -> Tensor: ...
+
+    def outer(self, post: Tensor, read: Read) -> Tensor: ...  # sum over batch and ties of post x pre, in one product
+
+    def spread(self, weight: Tensor) -> Tensor: ...  # a weight in the shape of the eligibility
+
+    def share(self, change: Tensor, how: str) -> Tensor: ...  # eligibility -> [B first, *weight]
+
+    def row_sum(self, x: Tensor) -> Tensor: ...
+
+    def row_max(self, x: Tensor) -> Tensor: ...
+
+    def total_max(self, x: Tensor) -> Tensor: ...
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]: ...
+
+    def from_pre(self, values: Any) -> Tensor: ...
+
+
+def block_sums(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Sum and size of blocks of consecutive entries of the last axis, spread back over the entries; the last may be short."""
+    length = rows.shape[-1]
+    padded = functional.pad(rows, (0, -length % block)).unflatten(-1, (-1, block))
+    total = padded.sum(-1, keepdim=True).expand(padded.shape).flatten(-2)[..., :length]
+    size = torch.full((length,), float(min(block, length)), dtype=rows.dtype, device=rows.device)
+    size[length - length % block :] = length % block or block
+    return total, size
+
+
+class Matrix:
+    """What dense weights and convolutions share: a row is one post-synaptic neuron or channel, all other axes are its inputs."""
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.flatten(2)
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return self._rows(x).sum(-1).reshape(*x.shape[:2], *[1] * (x.dim() - 2))
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return self._rows(x).amax(-1).reshape(*x.shape[:2], *[1] * (x.dim() - 2))
+
+    def total_max(self, x: Tensor) -> Tensor:
+        return x.flatten(1).amax(-1).reshape(-1, *[1] * (x.dim() - 1))
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        total, size = block_sums(self._rows(x), block)
+        return total.reshape(x.shape), size.reshape(x.shape[2:])
+
+
+class DenseOperation(Matrix):
+    batch_axis = 1
+
+    def __init__(self, synapses: Synapses, device: torch.device):
+        self.delay = synapses.delay
+        self.device = device
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor:
+        return torch.matmul(read(self.delay), weight.transpose(-1, -2))
+
+    def post(self, value: Tensor) -> Tensor:
+        return value[..., :, None]
+
+    def pre(self, read: Read) -> Tensor:
+        return read(self.delay)[..., None, :]
+
+    def outer(self, post: Tensor, read: Read) -> Tensor:
+        return torch.matmul(post.transpose(-1, -2), read(self.delay))
+
+    def spread(self, weight: Tensor) -> Tensor:
+        return weight.unsqueeze(1)
+
+    def share(self, change: Tensor, how: str) -> Tensor:
+        return change.transpose(0, 1)
+
+    def from_pre(self, values: Any) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
+
+class OneToOneOperation:
+    batch_axis = 1
+
+    def __init__(self, synapses: Synapses, device: torch.device):
+        self.delay = synapses.delay
+        self.device = device
+        # Error wiring is one-to-one with weight 1 or -1: no product, no copy (a third of the time of a small step).
+        weight = synapses.projection.weight
+        self.identity = synapses.projection.rule is None and isinstance(weight, int | float) and weight == 1
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor:
+        return read(self.delay) if self.identity else weight[:, None, :] * read(self.delay)
+
+    def post(self, value: Tensor) -> Tensor:
+        return value
+
+    def pre(self, read: Read) -> Tensor:
+        return read(self.delay)
+
+    def outer(self, post: Tensor, read: Read) -> Tensor:
+        return (post * read(self.delay)).sum(1)
+
+    def spread(self, weight: Tensor) -> Tensor:
+        return weight[:, None, :]
+
+    def share(self, change: Tensor, how: str) -> Tensor:
+        return change.transpose(0, 1)
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return x
+
+    def total_max(self, x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        return x, torch.ones((), dtype=x.dtype, device=x.device)
+
+    def from_pre(self, values: Any) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
+
+class SparseOperation:
+    """Edges of all replicas in one index; a delay per edge is read from the ring of past values."""
+
+    batch_axis = 0
+
+    def __init__(self, synapses: Synapses, replicas: int, device: torch.device):
+        edges: Edges = synapses.edges  # type: ignore[assignment]
+        self.replicas, self.posts, self.pres = replicas, synapses.post.units, synapses.pre.units
+        self.post_index, self.pre_index = edges.post.to(device), edges.pre.to(device)
+        self.delay = synapses.delay.to(device) if isinstance(synapses.delay, Tensor) else synapses.delay
+        self.levels = sorted(set(self.delay.tolist())) if isinstance(self.delay, Tensor) else []
+        self.combine = synapses.combine
+        self.device = device
+        self._order = torch.argsort(self.post_index * self.pres * replicas + self.pre_index, stable=True)
+        self._edge_replica = torch.repeat_interleave(torch.arange(replicas), torch.tensor(edges.counts)).to(device)
+
+    def _flat(self, value: Tensor, units: int) -> Tensor:
+        return value.expand(self.replicas, value.shape[1], units).transpose(0, 1).flatten(1)  # [B, R * N]
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor:
+        carried = weight * self.pre(read)
+        batch = carried.shape[0]
+        total = torch.zeros(batch, self.replicas * self.posts, dtype=carried.dtype, device=carried.device)
+        if self.combine == "max":
+            index = self.post_index.expand(batch, -1)
+            total = total.scatter_reduce(1, index, carried, "amax", include_self=False)
+        else:
+            total = total.index_add(1, self.post_index, carried)
+        return total.reshape(batch, self.replicas, self.posts).transpose(0, 1)
+
+    def post(self, value: Tensor) -> Tensor:
+        return self._flat(value, self.posts)[:, self.post_index]
+
+    def pre(self, read: Read) -> Tensor:
+        if not isinstance(self.delay, Tensor):
+            return self._flat(read(self.delay), self.pres)[:, self.pre_index]
+        ring = torch.stack([self._flat(read(level), self.pres) for level in self.levels])  # [levels, B, R * Q]
+        row = torch.bucketize(self.delay, torch.tensor(self.levels, device=self.device))
+        return ring[row, :, self.pre_index].transpose(0, 1)
+
+    def outer(self, post: Tensor, read: Read) -> Tensor:
+        return (self.post(post) * self.pre(read)).sum(0)
+
+    def spread(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def share(self, change: Tensor, how: str) -> Tensor:
+        return change
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        size = self.replicas * self.posts
+        return torch.zeros(size, dtype=x.dtype, device=x.device).index_add(0, self.post_index, x)[self.post_index]
+
+    def row_max(self, x: Tensor) -> Tensor:
+        size = self.replicas * self.posts
+        largest = torch.full((size,), -torch.inf, dtype=x.dtype, device=x.device)
+        return largest.scatter_reduce(0, self.post_index, x, "amax")[self.post_index]
+
+    def total_max(self, x: Tensor) -> Tensor:
+        largest = torch.full((self.replicas,), -torch.inf, dtype=x.dtype, device=x.device)
+        return largest.scatter_reduce(0, self._edge_replica, x, "amax")[self._edge_replica]
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        row = self.post_index[self._order]
+        start = torch.searchsorted(row, row)  # the first edge of each edge's row, in sorted order
+        rank = torch.arange(len(row), device=x.device) - start
+        group = torch.unique_consecutive(row * (len(row) + 1) + rank // block, return_inverse=True)[1]
+        index = torch.empty_like(group)
+        index[self._order] = group
+        count = int(group[-1]) + 1 if len(group) else 0
+        zeros = torch.zeros(count, dtype=x.dtype, device=x.device)
+        return zeros.index_add(0, index, x)[index], zeros.index_add(0, index, torch.ones_like(x))[index]
+
+    def from_pre(self, values: Any) -> Tensor:
+        values = torch.as_tensor(values, device=self.device)
+        return values if values.dim() == 0 else values[self.pre_index % self.pres]
+
+
+class ConvolutionOperation(Matrix):
+    """Shared weights; replicas are groups of one grouped convolution."""
+
+    batch_axis = 1
+
+    def __init__(self, synapses: Synapses, device: torch.device):
+        connectivity = synapses.projection.connectivity
+        self.delay, self.device = synapses.delay, device
+        self.kernel, self.stride, self.padding = connectivity.kernel, connectivity.stride, connectivity.padding
+        self.pre_shape, self.post_shape = synapses.pre.shape, synapses.post.shape
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor:
+        value = read(self.delay)
+        replicas, batch = weight.shape[0], value.shape[1]
+        image = value.expand(replicas, batch, -1).transpose(0, 1).reshape(batch, replicas * self.pre_shape[0], *self.pre_shape[1:])
+        out = functional.conv2d(image, weight.flatten(0, 1), stride=self.stride, padding=self.padding, groups=replicas)
+        return out.reshape(batch, replicas, -1).transpose(0, 1)
+
+    def post(self, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (self.post_shape[0], -1)).unsqueeze(-1)  # [R, B, O, L, 1]
+
+    def pre(self, read: Read) -> Tensor:
+        return self._patches(read).unsqueeze(2)  # [R, B, 1, L, J]
+
+    def _patches(self, read: Read) -> Tensor:
+        value = read(self.delay)
+        image = value.reshape(-1, *self.pre_shape)
+        patches = functional.unfold(image, self.kernel, padding=self.padding, stride=self.stride)
+        return patches.transpose(1, 2).unflatten(0, value.shape[:2])  # [R, B, L, J]
+
+    def outer(self, post: Tensor, read: Read) -> Tensor:
+        value = post.unflatten(-1, (self.post_shape[0], -1))
+        return self._weight_shape(torch.einsum("rbol,rblj->roj", value, self._patches(read)))
+
+    def _weight_shape(self, flat: Tensor) -> Tensor:
+        return flat.unflatten(-1, (self.pre_shape[0], self.kernel, self.kernel))
+
+    def spread(self, weight: Tensor) -> Tensor:
+        return weight.flatten(2)[:, None, :, None, :]  # [R, 1, O, 1, J]
+
+    def share(self, change: Tensor, how: str) -> Tensor:
+        return self._weight_shape(join(change, 3, how)).transpose(0, 1)
+
+    def from_pre(self, values: Any) -> Tensor:
+        values = torch.as_tensor(values, device=self.device)
+        if values.dim() == 0:
+            return values
+        raise ConfigurationError("a convolution shares its weights, so a sign per pre neuron cannot be kept; give one number")
+
+
+class BiasOperation:
+    """A bias: a synapse from a constant 1; `read` is then the constant's value, a scalar."""
+
+    batch_axis = 1
+
+    def __init__(self, units: int):
+        self.units = units
+
+    def deliver(self, weight: Tensor, read: Read) -> Tensor:
+        raise NotImplementedError("a bias is added where its projection delivers")
+
+    def post(self, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (self.units, -1))
+
+    def pre(self, read: Read) -> Tensor:
+        return read(0)
+
+    def outer(self, post: Tensor, read: Read) -> Tensor:
+        return (self.post(post) * read(0)).sum((1, 3))
+
+    def spread(self, weight: Tensor) -> Tensor:
+        return weight[:, None, :, None]
+
+    def share(self, change: Tensor, how: str) -> Tensor:
+        return join(change, 3, how).transpose(0, 1)
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return x
+
+    def total_max(self, x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        return x, torch.ones((), dtype=x.dtype, device=x.device)
+
+    def from_pre(self, values: Any) -> Tensor:
+        return torch.as_tensor(1.0)
+
+
+def join(change: Tensor, axis: int, how: str) -> Tensor:
+    """Synapses tied along `axis`, joined: "sum", "mean", "max", "min", "median" (the lower one)."""
+    if how in ("sum", "mean"):
+        return change.sum(axis) if how == "sum" else change.mean(axis)
+    if how == "median":
+        return change.median(axis).values
+    return change.amax(axis) if how == "max" else change.amin(axis)
+
+
+def operation(synapses: Synapses, replicas: int, device: torch.device) -> Operation:
+    """The operation of a projection."""
+    if synapses.kind == "sparse":
+        return SparseOperation(synapses, replicas, device)
+    if synapses.kind == "convolution":
+        return ConvolutionOperation(synapses, device)
+    return DenseOperation(synapses, device) if synapses.kind == "dense" else OneToOneOperation(synapses, device)

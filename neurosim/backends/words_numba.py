@@ -1,0 +1,173 @@
+"""The words of `neurosim.vocabulary` in numba. Imported by `specialise.for_numba` only, and so is numba.
+
+Scalar words also take arrays where an array function needs them. Row words take 1-D and 2-D arrays. `matmul` is a loop,
+because numba's own needs SciPy; a backend that multiplies large matrices hoists them out of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """numba's nopython mode with IEEE arithmetic (no fast-math) and division by zero as in NumPy."""
+    return numba.njit(function, error_model="numpy", fastmath=False)
+
+
+def literal(dtype: str) -> Callable[[Any], Any]:
+    """Floats in the source become numbers of `dtype`: numba computes `0.5 * float32` in float64, torch does not."""
+    cast = np.dtype(dtype).type
+    return lambda value: cast(value) if isinstance(value, float) else value
+
+
+def with_constants(function: Any, constants: tuple[float, ...], dtype: str) -> Any:
+    """x -> function(x, *constants)."""
+    fixed = tuple(np.dtype(dtype).type(value) for value in constants)
+
+    def bound(x: Any) -> Any:
+        return function(x, *fixed)
+
+    return compiled(bound)
+
+
+def words(dtype: str) -> dict[str, Any]:
+    """name -> compiled word; literals inside have `dtype`."""
+    one, zero = np.dtype(dtype).type(1), np.dtype(dtype).type(0)
+
+    def heaviside(x):  # type: ignore[no-untyped-def]
+        return one if x >= zero else zero
+
+    def pseudo_derivative(x):  # type: ignore[no-untyped-def]
+        return zero * x
+
+    def sigmoid(x):  # type: ignore[no-untyped-def]
+        small = np.exp(-np.abs(x))
+        return _choose(x >= zero, one / (one + small), small / (one + small))
+
+    made = {name: compiled(function) for name, function in _PLAIN.items()}
+    return {
+        **made,
+        "heaviside": compiled(heaviside),
+        "pseudo_derivative": compiled(pseudo_derivative),
+        "sigmoid": compiled(sigmoid),
+    }
+
+
+def _choose(condition: Any, yes: Any, no: Any) -> Any:
+    """where for scalars and arrays; numba takes the overload below."""
+    return np.where(condition, yes, no)
+
+
+@overload(_choose)
+def _choose_overload(condition, yes, no):  # type: ignore[no-untyped-def]
+    if isinstance(condition, types.Array):
+        return lambda condition, yes, no: np.where(condition, yes, no)
+    return lambda condition, yes, no: yes if condition else no
+
+
+def _fill(x: Any, value: Any) -> Any:
+    return np.full_like(x, value)
+
+
+@overload(_fill)
+def _fill_overload(x, value):  # type: ignore[no-untyped-def]
+    if isinstance(x, types.Array):
+        return lambda x, value: np.full_like(x, value)
+    return lambda x, value: value
+
+
+def _rows(one_row: Any, reduces: bool) -> Callable[..., Any]:
+    """A word on the last axis from its 1-D function: 1-D stays as it is, 2-D goes row by row."""
+    row = compiled(one_row)
+
+    def word(x: Any, *more: Any) -> Any:
+        raise NotImplementedError("this word runs inside numba only")
+
+    @overload(word, inline="never")
+    def word_overload(x, *more):  # type: ignore[no-untyped-def]
+        if x.ndim == 1:
+            return lambda x, *more: row(x, *more)
+        if reduces:
+            return _reduce_rows
+        return _map_rows
+
+    def _reduce_rows(x, *more):  # type: ignore[no-untyped-def]
+        result = np.empty(x.shape[0], x.dtype)
+        for i in range(x.shape[0]):
+            result[i] = row(x[i], *more)
+        return result
+
+    def _map_rows(x, *more):  # type: ignore[no-untyped-def]
+        result = np.empty_like(x)
+        for i in range(x.shape[0]):
+            result[i] = row(x[i], *more)
+        return result
+
+    return word
+
+
+def _sum(x):  # type: ignore[no-untyped-def]
+    total = x[0]
+    for i in range(1, x.size):
+        total += x[i]
+    return total
+
+
+_compiled_sum = compiled(_sum)
+
+
+def _mean(x):  # type: ignore[no-untyped-def]
+    return _compiled_sum(x) / x.dtype.type(x.size)
+
+
+def _rank(x):  # type: ignore[no-untyped-def]
+    result = np.empty_like(x)
+    order = np.argsort(-x, kind="mergesort")
+    for position in range(x.size):
+        result[order[position]] = position
+    return result
+
+
+_compiled_rank = compiled(_rank)
+
+
+def _top_k(x, k):  # type: ignore[no-untyped-def]
+    result = _compiled_rank(x)
+    for i in range(x.size):
+        result[i] = 1 if result[i] < k else 0
+    return result
+
+
+def _softmax(x):  # type: ignore[no-untyped-def]
+    raised = np.exp(x - np.max(x))
+    return raised / _compiled_sum(raised)
+
+
+def _matmul(x, y):  # type: ignore[no-untyped-def]
+    result = np.zeros((x.shape[0], y.shape[1]), x.dtype)
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            for j in range(y.shape[1]):
+                result[i, j] += x[i, k] * y[k, j]
+    return result
+
+
+_row_sum, _row_mean, _row_max = _rows(_sum, True), _rows(_mean, True), _rows(lambda x: np.max(x), True)
+_row_sort, _row_rank, _row_softmax = _rows(lambda x: np.sort(x), False), _rows(_rank, False), _rows(_softmax, False)
+_row_top_k = _rows(_top_k, False)
+
+_PLAIN: dict[str, Callable[..., Any]] = {
+    "where": lambda condition, yes, no: _choose(condition, yes, no),
+    "exp": lambda x: np.exp(x), "log": lambda x: np.log(x), "tanh": lambda x: np.tanh(x), "sqrt": lambda x: np.sqrt(x),
+    "abs": lambda x: np.abs(x), "min": lambda x, y: np.minimum(x, y), "max": lambda x, y: np.maximum(x, y),
+    "power": lambda x, y: np.power(x, y), "stop_gradient": lambda x: x, "fill": lambda x, value: _fill(x, value),
+    "row_sum": lambda x: _row_sum(x), "row_mean": lambda x: _row_mean(x), "row_max": lambda x: _row_max(x),
+    "row_sort": lambda x: _row_sort(x), "row_rank": lambda x: _row_rank(x), "row_softmax": lambda x: _row_softmax(x),
+    "row_top_k": lambda x, k: _row_top_k(x, k), "matmul": _matmul, "transpose": lambda x: x.T,
+}  # fmt: skip
