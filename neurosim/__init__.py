@@ -1,3 +1,72 @@
-"""neurosim."""
+"""neurosim: spiking and rate networks in which every learning rule is one local three-factor update.
+
+A network is a description (`Population`, `Projection`, `Network`); `compile` turns it into a simulator; `Phase` says what
+happens for a stretch of time; `open_run` reads what `python -m neurosim run` wrote. Names load when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "neurosim.backends": ("State", "compile"),
+    "neurosim.connectivity": (
+        "AveragePool",
+        "Conv2d",
+        "Dense",
+        "EdgeList",
+        "FixedInDegree",
+        "FixedProbability",
+        "MaxPool",
+        "OneToOne",
+    ),
+    "neurosim.constraint": ("Bounds", "Dale", "RowNorm"),
+    "neurosim.factor": ("Apply", "Field", "One", "Trace", "post", "pre"),
+    "neurosim.lateral": ("KWinners", "LayerNorm", "Softmax"),
+    "neurosim.modulator": ("HSIC", "Broadcast", "Feedback", "Unmodulated"),
+    "neurosim.network": ("Layered", "Network", "Population", "Projection"),
+    "neurosim.neuron": (
+        "LIF",
+        "AdEx",
+        "AdaptiveLIF",
+        "CobaLIF",
+        "CubaLIF",
+        "GatedRelay",
+        "Izhikevich",
+        "LeakyController",
+        "LeakyRate",
+        "NoiseSource",
+        "PoissonSource",
+        "RampSource",
+        "Relay",
+        "SpikeRelay",
+        "StaticRate",
+        "StepSource",
+        "TwoCompartment",
+    ),
+    "neurosim.phase": ("Held", "Phase", "Spikes"),
+    "neurosim.random": ("Constant", "LecunNormal", "Normal", "Uniform"),
+    "neurosim.recorder": ("Probe", "Recording"),
+    "neurosim.release": ("TsodyksMarkram",),
+    "neurosim.rule": ("Component", "GradientRule", "OfComponent", "OfWeight", "PerSynapse", "Term", "ThreeFactorRule"),
+    "neurosim.run_folder": ("open_run",),
+    "neurosim.transform": ("Adam", "Clip", "Heterosynaptic", "Momentum", "Normalised", "Rate", "Schedule", "WeightDecay"),
+    "neurosim.types": ("ConfigurationError",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  (names load on demand, so that `import neurosim` is light)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'neurosim' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -39,7 +39,7 @@ def save(path: Path | str, tensors: Mapping[str, Any], meta: Mapping[str, Any]) 
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo(HEADER, EPOCH), text)
         for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as entry:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.save(entry, array, allow_pickle=False)
 
 
@@ -134,8 +134,6 @@ def _decode(node: Any, archive: zipfile.ZipFile) -> Any:
         return tuple(items) if kind == "tuple" else items
     with archive.open(f"{content}.npy") as entry:
         array = np.load(entry, allow_pickle=False)
-        if entry.read(1):
-            raise ValueError("bytes after the array")
     if kind == "torch":
         return torch.from_numpy(array)
     return array[()] if kind == "scalar" else array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,11 @@ class Recording(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    def only(self, keys: Iterable[str]) -> Recording:
+        """The part of the recording that `keys` name."""
+        chosen = list(keys)
+        return Recording({key: self[key] for key in chosen}, {key: self.step[key] for key in chosen}, self.dt)
 
     def time(self, key: str) -> Array:
         """Time in ms at the end of each recorded step of `key`."""
