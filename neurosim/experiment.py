@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neurosim import checkpoint, figure
+from neurosim import checkpoint
 from neurosim.adapter import Decoder, Encoder
 from neurosim.durable import replacing
 from neurosim.interval import mean_and_interval
@@ -24,7 +24,8 @@ from neurosim.network import Network
 from neurosim.progress import RunProgress
 from neurosim.random import Stream, check_seed
 from neurosim.recorder import Probe
-from neurosim.run_folder import open_run, read_metrics
+from neurosim.run_figures import plot
+from neurosim.run_folder import read_metrics
 from neurosim.stopper import Stopper
 from neurosim.storage import TraceWriter, TrialInfo, drop_segments_after, planned_bytes
 from neurosim.task import Dataset, Split, Task
@@ -87,7 +88,8 @@ class Experiment:
 
     `network(inputs, classes)` builds the description, `scheme` attaches the rules. Training shows `presentation` "windows"
     (of `batch` consecutive samples of the shuffled order, sliding by one) or "batches" (disjoint) for `epochs`, at most
-    `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the "order" of the data.
+    `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the "order" of the data:
+    each replica its own, or `orders` different ones, each shared by a group of neighbouring replicas.
     `shuffle_labels` is a null: training labels dealt to random samples, so that accuracy must be chance.
     """
 
@@ -102,6 +104,7 @@ class Experiment:
     presentation: str = "windows"
     limit: int | None = None
     vary: tuple[str, ...] = ("init",)
+    orders: int | None = None
     shuffle_labels: bool = False
     evaluate_train: int = 500
     seed: int = 0
@@ -113,7 +116,7 @@ class Experiment:
     recorded: Recorded = field(default_factory=Recorded)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "replicas"):
+        for name in ("epochs", "batch", "replicas", "evaluate_train"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; it must be a whole number >= 1")
@@ -124,6 +127,8 @@ class Experiment:
         positive(self.dt, "dt (ms)")
         if self.limit is not None:
             positive(self.limit, "limit")
+        if self.orders is not None and (self.orders < 1 or self.replicas % self.orders):
+            raise ConfigurationError(f"orders is {self.orders}; it must divide the number of replicas, {self.replicas}")
 
     def build(self) -> tuple[Dataset, Network]:
         """Load the task and describe the network, rules attached."""
@@ -160,9 +165,9 @@ class Experiment:
 
     def order(self, examples: int, epoch: int) -> Array:
         """The shuffled order of an epoch, `[1, n]`, or `[R, n]` if the replicas vary in it."""
-        ids = torch.arange(self.replicas) if "order" in self.vary else torch.zeros(1, dtype=torch.int64)
-        order: Array = Stream(self.seed, "order").permutation(examples, replica=ids, step=epoch).numpy()
-        return order
+        count = 1 if "order" not in self.vary else self.orders or self.replicas
+        order = Stream(self.seed, "order").permutation(examples, replica=torch.arange(count), step=epoch)
+        return order.repeat_interleave(self.replicas // count if count > 1 else 1, 0).numpy()
 
 
 @dataclass(frozen=True)
@@ -352,21 +357,6 @@ def summary_table(result: Result, experiment: Experiment) -> Table:
         interval = "one replica" if np.isnan(half) else f"± {100 * half:.2f}"
         table.add_row(split, f"{100 * mean:.2f}", interval, f"{100 * worst:.2f}", f"{result.summary(split, 'loss')[0]:.4f}")
     return table
-
-
-def plot(folder: Path) -> list[Path]:
-    """Draw the figures of a finished run into `folder/figures`."""
-    return list(_figures(Path(folder)))
-
-
-def _figures(folder: Path) -> Iterator[Path]:
-    run = open_run(folder)
-    target = folder / "figures"
-    target.mkdir(exist_ok=True)
-    yield figure.learning_curve(run.metrics, target / "learning_curve.png")
-    for name, weight in run.weights.items():
-        if weight.ndim == 3:
-            yield figure.weights(weight[0], target / f"weights_{name}.png", title=f"Weights {name}, replica 0")
 
 
 def _write(path: Path, text: str) -> None:

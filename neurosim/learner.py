@@ -113,9 +113,10 @@ class SimulatorLearner:
         start = self._start(state, len(x))
         samples = torch.arange(first_sample, first_sample + len(x), device=self.device)
         phase = self._phase("test", x[None], y[None], samples, learn=False)
-        _, recording = self.simulator.run(start, phase, (self.readout, *(p for p in probes if p.key != self.readout.key)))
+        wanted = {probe.key: probe for probe in (*probes, self.readout)}  # the readout last: every step of every unit of it
+        _, recording = self.simulator.run(start, phase, tuple(wanted.values()))
         output = torch.as_tensor(recording[self.readout.key], device=self.device)
-        return self.decoder(output, self.dt), recording
+        return self.decoder(output, self.dt), recording.only(probe.key for probe in probes)
 
     def _start(self, state: State, rows: int) -> State:
         if self.settings.start == "rest":

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class RunProgress:
@@ -19,12 +19,11 @@ class RunProgress:
         if console is not None and console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(),
+                BarColumn(bar_width=10),  # all columns fit into 80 characters
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[scores]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=console,
                 refresh_per_second=4,
             )
@@ -48,6 +47,6 @@ class RunProgress:
         """An epoch is done: its mean validation loss and accuracy over replicas."""
         scores = f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %"
         if self._bar is not None:
-            self._bar.update(self._task, epoch=f"{epoch}/{epochs}", scores=f"validation: {scores}")
+            self._bar.update(self._task, epoch=f"{epoch}/{epochs}", scores=scores)
         elif self._console is not None:
             self._console.print(f"epoch {epoch}/{epochs}: validation {scores}", highlight=False)

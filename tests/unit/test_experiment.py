@@ -1,0 +1,224 @@
+"""The loop: what is shown in which order, what is written, and that a stopped run goes on bit for bit."""
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurosim import checkpoint
+from neurosim.adapter import Hold, Mean
+from neurosim.experiment import Experiment, Interrupted, Recorded, RunLoop, run
+from neurosim.lateral import LayerNorm
+from neurosim.learner import Settings
+from neurosim.network import Layered
+from neurosim.neuron import LIF, LeakyRate
+from neurosim.rules.biohsic import BioHSIC
+from neurosim.run_folder import open_run
+from neurosim.tasks.xor import Xor
+from neurosim.types import ConfigurationError
+
+
+def small(**changes) -> Experiment:
+    hidden = LeakyRate(tau_mem=5.0, activation="relu")
+    experiment = Experiment(
+        task=Xor(train=24, validation=8, test=12),
+        network=Layered(hidden, LeakyRate(5.0, "linear"), hidden=(5,), lateral=LayerNorm()),
+        scheme=BioHSIC(window=4, lr=1e-2),
+        encoder=Hold(),
+        decoder=Mean(),
+        settings=Settings(steps=3, carry=True),
+        epochs=2,
+        batch=4,
+        replicas=3,
+        vary=("init", "order"),
+        recorded=Recorded(samples=5),
+    )
+    return replace(experiment, **changes)
+
+
+def stopped_after(monkeypatch: pytest.MonkeyPatch, presentations: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal after so many training presentations."""
+    original, count = RunLoop._show, [0]
+
+    def show(self: RunLoop, order: np.ndarray) -> None:
+        original(self, order)
+        count[0] += 1
+        if count[0] == presentations:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(RunLoop, "_show", show)
+
+
+STOPS = [(1, signal.SIGTERM), (20, signal.SIGINT), (21, signal.SIGUSR1), (30, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("presentations", "number"), STOPS)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, presentations, number):
+    run(small(), tmp_path / "whole", "a: 1\n")
+    with monkeypatch.context() as patch:
+        stopped_after(patch, presentations, number)
+        with pytest.raises(Interrupted, match="resume=") as stop:
+            run(small(), tmp_path / "parts", "a: 1\n")
+    assert stop.value.number == number
+    run(small(), tmp_path / "parts", "a: 1\n", resume=True)
+    assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "parts/metrics.csv").read_bytes()
+    assert_equal(*(checkpoint.load(tmp_path / name / "checkpoint.npz")[0] for name in ("whole", "parts")))
+    whole, parts = (open_run(tmp_path / name).recordings for name in ("whole", "parts"))
+    for name in whole.names:
+        np.testing.assert_array_equal(whole.array(name), parts.array(name))
+
+
+def assert_equal(one, two) -> None:
+    assert type(one) is type(two)
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for name in one:
+            assert_equal(one[name], two[name])
+    elif isinstance(one, tuple | list):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert_equal(a, b)
+    elif hasattr(one, "numpy"):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    else:
+        assert one == two
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"code": "other"}])
+def test_resume_refuses_what_would_not_be_bit_equal(tmp_path, monkeypatch, change):
+    run(small(epochs=1), tmp_path, "a: 1\n")
+    if "code" in change:
+        monkeypatch.setattr(checkpoint, "code_version", lambda: "0.0+other")
+        change = {}
+    with pytest.raises(ConfigurationError, match=r"was saved with (dtype float32|code version)"):
+        run(small(**change), tmp_path, "a: 1\n", resume=True)
+
+
+def test_the_same_run_twice_writes_the_same_metrics_and_another_seed_others(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(small(seed=seed), tmp_path / name, "a: 1\n")
+    a, b, c = ((tmp_path / name / "metrics.csv").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_metrics_hold_every_epoch_replica_and_split(tmp_path):
+    result = run(small(), tmp_path, "a: 1\n")
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [tuple(row) for row in rows[:1]] == [("epoch", "replica", "split", "loss", "accuracy")]
+    assert len(rows) == 3 * 3 * 3
+    last = [float(row["accuracy"]) for row in rows if row["epoch"] == "2" and row["split"] == "test"]
+    mean, half, worst = result.summary("test")
+    assert mean == pytest.approx(np.mean(last))
+    assert worst == min(last)
+    assert half == pytest.approx(4.302652729911275 * np.std(last, ddof=1) / np.sqrt(3))  # t quantile, 2 degrees of freedom
+
+
+def test_windows_slide_and_batches_do_not_overlap():
+    experiment = small()
+    order = np.arange(10)[None]
+    assert experiment.presentations(10) == 7
+    np.testing.assert_array_equal(experiment.rows(order, 2), [[2, 3, 4, 5]])
+    disjoint = small(presentation="batches")
+    assert disjoint.presentations(10) == 2
+    np.testing.assert_array_equal(disjoint.rows(order, 1), [[4, 5, 6, 7]])
+    assert small(limit=3).presentations(10) == 3
+
+
+def test_replicas_share_an_order_unless_it_varies():
+    assert small(vary=("init",)).order(50, 1).shape == (1, 50)
+    own = small(replicas=4).order(50, 1)
+    assert len({tuple(row) for row in own}) == 4
+    grouped = small(replicas=4, orders=2).order(50, 1)
+    np.testing.assert_array_equal(grouped[0], grouped[1])
+    np.testing.assert_array_equal(grouped[2], grouped[3])
+    assert (grouped[1] != grouped[2]).any()
+    assert (own != small(replicas=4).order(50, 2)).any()
+    np.testing.assert_array_equal(np.sort(own[3]), np.arange(50))
+
+
+def test_shuffled_labels_keep_the_inputs_and_the_counts(tmp_path):
+    plain, null = (RunLoop(small(shuffle_labels=on), tmp_path / str(on), "", None, False).train for on in (False, True))
+    np.testing.assert_array_equal(plain.x, null.x)
+    np.testing.assert_array_equal(np.sort(plain.y), np.sort(null.y))
+    assert (plain.y != null.y).any()
+
+
+@pytest.mark.parametrize(("epochs", "trials"), [("first_last", 10), ("last", 5), ("all", 15), ("none", 0)])
+def test_recorded_epochs(tmp_path, epochs, trials):
+    run(small(recorded=Recorded(samples=5, epochs=epochs)), tmp_path, "a: 1\n")
+    trace = open_run(tmp_path).recordings
+    assert ("trials/sample" in trace.names) == (trials > 0)
+    if trials:
+        assert len(trace.trials) == trials
+        assert trace.report("hidden0", "rate")[1].shape == (3 * trials, 1, 5)
+
+
+def test_recorded_variables_and_every(tmp_path):
+    run(small(recorded=Recorded(samples=2, epochs="last", variables=("hidden0.v",), every=2)), tmp_path, "a: 1\n")
+    trace = open_run(tmp_path).recordings
+    assert [name for name in trace.names if name.startswith("report")] == ["report/hidden0/data", "report/hidden0/time"]
+    assert len(trace.report("hidden0", "v")[0]) == 2 * 2
+
+
+def test_a_spiking_network_leaves_rasters_and_rates(tmp_path):
+    spiking = Layered(LIF(5.0, v_th=0.1, arrival="filtered"), LeakyRate(5.0, "linear"), hidden=(6,))
+    run(small(network=spiking, epochs=1), tmp_path, "a: 1\n")
+    opened = open_run(tmp_path)
+    assert opened.rates("hidden0").shape == (1, 6)
+    assert (tmp_path / "figures/raster_hidden0.png").stat().st_size > 1000
+    assert (tmp_path / "figures/learning_curve.png").exists()
+    assert opened.weights["input_hidden0"].shape == (3, 6, 2)
+
+
+def test_evaluation_from_the_training_state_differs_from_rest(tmp_path):
+    loops = {start: RunLoop(small(settings=Settings(3, carry=True, start=start)), tmp_path / start, "", None, False) for start in ("rest", "training")}
+    scores = {}
+    for start, loop in loops.items():
+        order = loop.experiment.order(24, 1)
+        loop.epoch = 1
+        for _ in range(3):
+            loop._show(order)
+        scores[start] = loop.learner.evaluate(loop.state, loop.dataset.test.x, loop.dataset.test.y).loss
+    assert (scores["rest"] != scores["training"]).all()
+
+
+BAD = [
+    ({"epochs": 0}, "epochs is 0"),
+    ({"batch": 2.5}, "batch is 2.5"),
+    ({"replicas": True}, "replicas is True"),
+    ({"presentation": "random"}, "presentation is 'random'; allowed: windows, batches"),
+    ({"vary": ("init", "weather")}, "an entry of vary is 'weather'"),
+    ({"seed": -1}, "seed is -1"),
+    ({"dt": -1.0}, r"dt \(ms\) is -1.0"),
+    ({"limit": 0}, "limit is 0"),
+    ({"orders": 2}, "orders is 2; it must divide"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), BAD)
+def test_bad_settings_are_one_sentence(change, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        small(**change)
+
+
+def test_a_batch_larger_than_the_data_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigurationError, match="batch is 40, but the training split has 24 examples"):
+        RunLoop(small(batch=40, scheme=BioHSIC(window=40)), tmp_path, "", None, False)
+
+
+def test_the_second_interrupt_is_immediate(tmp_path, monkeypatch):
+    original = RunLoop._show
+
+    def show(self: RunLoop, order: np.ndarray) -> None:
+        original(self, order)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunLoop, "_show", show)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(), Path(tmp_path), "a: 1\n")
