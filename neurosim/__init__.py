@@ -1,7 +1,8 @@
 """neurosim: spiking and rate networks in which every learning rule is one local three-factor update.
 
-A network is a description (`Population`, `Projection`, `Network`); `compile` turns it into a simulator; `Phase` says what
-happens for a stretch of time; `open_run` reads what `python -m neurosim run` wrote. Names load when they are first used.
+A network is a description (`Population`, `Projection`, `Network`); `compile` turns it into a simulator; `Phase` says
+what happens for a stretch of time; `open_run` reads what `python -m neurosim run` wrote. Names load when they are
+first used.
 """
 
 from __future__ import annotations
@@ -53,11 +54,20 @@ _HOMES = {
     "neurosim.release": ("TsodyksMarkram",),
     "neurosim.rule": ("Component", "GradientRule", "OfComponent", "OfWeight", "PerSynapse", "Term", "ThreeFactorRule"),
     "neurosim.run_folder": ("open_run",),
-    "neurosim.transform": ("Adam", "Clip", "Heterosynaptic", "Momentum", "Normalised", "Rate", "Schedule", "WeightDecay"),
+    "neurosim.transform": (
+        "Adam",
+        "Clip",
+        "Heterosynaptic",
+        "Momentum",
+        "Normalised",
+        "Rate",
+        "Schedule",
+        "WeightDecay",
+    ),
     "neurosim.types": ("ConfigurationError",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  (names load on demand, so that `import neurosim` is light)
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Who is connected to whom: descriptions that `compile` turns into indices, replica by replica.
 
-Sparse wiring gives edges `(post, pre)` sorted by post, then pre; it is drawn from the stream (seed, projection, replica),
-so replicas differ and any backend draws the same.
+Sparse wiring gives edges `(post, pre)` sorted by post, then pre (an edge list keeps its own order); it is drawn from
+the stream (seed, projection, replica), so replicas differ and any backend draws the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurosim.random import Stream
-from neurosim.types import Array, ConfigurationError, positive
+from neurosim.types import Array, ConfigurationError
 
 Shape = tuple[int, ...]
 
@@ -26,6 +26,11 @@ class Connectivity(Protocol):
 
 def _units(shape: Shape) -> int:
     return int(np.prod(shape))
+
+
+def _whole(value: Any, what: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigurationError(f"{what} is {value!r}; it must be a whole number of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,13 @@ class FixedProbability:
         chosen_post, chosen_pre = [], []
         rows = max(1, 4_000_000 // max(pres, 1))  # draws of at most 4 million pairs: 100k x 100k never exists at once
         for start in range(0, posts, rows):
-            stop = min(start + rows, posts)
-            element = torch.arange(start * pres, stop * pres)
-            hit = stream.uniform(replica=replica, element=element).numpy() < self.probability
-            flat = np.flatnonzero(hit) + start * pres
-            chosen_post.append(flat // pres)
-            chosen_pre.append(flat % pres)
+            row = torch.arange(start, min(start + rows, posts))[
+                :, None
+            ]  # an address of its own: posts x pres passes 2^32
+            uniform = stream.uniform(replica=replica, sample=row, element=torch.arange(pres))
+            post, pre = np.nonzero(uniform.numpy() < self.probability)
+            chosen_post.append(post + start)
+            chosen_pre.append(pre)
         post, pre = np.concatenate(chosen_post), np.concatenate(chosen_pre)
         keep = np.ones(len(post), bool) if self.autapses or not same else post != pre
         return _sorted(post[keep], pre[keep])
@@ -91,13 +97,15 @@ class FixedInDegree:
     kind = "sparse"
 
     def __post_init__(self) -> None:
-        positive(self.degree, "degree of FixedInDegree")
+        _whole(self.degree, "degree of FixedInDegree", 1)
 
     def edges(self, posts: int, pres: int, same: bool, stream: Stream, replica: int) -> tuple[Array, Array]:
         exclude = same and not self.autapses
         pool = pres - 1 if exclude else pres
         if self.degree > pool:
-            raise ConfigurationError(f"degree of FixedInDegree is {self.degree}, but only {pool} pre neurons can be chosen")
+            raise ConfigurationError(
+                f"degree of FixedInDegree is {self.degree}, but only {pool} pre neurons can be chosen"
+            )
         chosen = _sample_rows(posts, pool, self.degree, stream, replica)
         if exclude:  # skip the neuron itself: indices from its own on move up by one
             chosen = chosen + (chosen >= np.arange(posts)[:, None])
@@ -105,7 +113,9 @@ class FixedInDegree:
 
 
 def _sample_rows(rows: int, pool: int, degree: int, stream: Stream, replica: int) -> Array:
-    """`[rows, degree]` indices below `pool`, distinct in each row (Floyd 1987: degree draws a row, whatever the pool)."""
+    """`[rows, degree]` indices below `pool`, distinct in each row (Floyd 1987: degree draws a row, whatever the
+    pool).
+    """
     element = torch.arange(rows * degree)
     uniform = stream.uniform(replica=replica, element=element).numpy().reshape(rows, degree)
     chosen = np.empty((rows, degree), np.int64)
@@ -119,31 +129,34 @@ def _sample_rows(rows: int, pool: int, degree: int, stream: Stream, replica: int
 
 @dataclass(frozen=True, eq=False)
 class EdgeList:
-    """The given edges, `post [E]` and `pre [E]`; weight and delay arrays follow this order. Two edges may join one pair."""
+    """The given edges, `post [E]` and `pre [E]`; weight and delay arrays follow this order. Two edges may join one
+    pair.
+    """
 
     post: Any
     pre: Any
     kind = "sparse"
 
     def __post_init__(self) -> None:
-        if np.shape(self.post) != np.shape(self.pre) or np.ndim(self.post) != 1:
-            raise ConfigurationError(f"EdgeList needs post and pre of one length; got shapes {np.shape(self.post)} and {np.shape(self.pre)}")
+        shapes = np.shape(self.post), np.shape(self.pre)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise ConfigurationError(
+                f"EdgeList needs post and pre of one length; got shapes {shapes[0]} and {shapes[1]}"
+            )
 
     def edges(self, posts: int, pres: int, same: bool, stream: Stream, replica: int) -> tuple[Array, Array]:
-        post, pre = np.asarray(self.post, np.int64), np.asarray(self.pre, np.int64)
+        post, pre = np.array(self.post, np.int64), np.array(self.pre, np.int64)
         for name, index, size in (("post", post, posts), ("pre", pre, pres)):
             if len(index) and not (index.min() >= 0 and index.max() < size):
                 raise ConfigurationError(f"EdgeList has a {name} index outside 0..{size - 1}")
         return post, pre
 
-    def order(self) -> Array:
-        """The permutation that sorts the edges by post, then pre."""
-        return np.lexsort((np.asarray(self.pre), np.asarray(self.post)))
-
 
 @dataclass(frozen=True)
 class Conv2d:
-    """A convolution with shared weights `[out, in, kernel, kernel]` between populations of shape (channels, height, width)."""
+    """A convolution with shared weights `[out, in, kernel, kernel]` between populations of shape (channels, height,
+    width).
+    """
 
     kernel: int
     stride: int = 1
@@ -151,9 +164,9 @@ class Conv2d:
     kind = "convolution"
 
     def __post_init__(self) -> None:
-        positive(self.kernel, "kernel of Conv2d")
-        positive(self.stride, "stride of Conv2d")
-        positive(self.padding, "padding of Conv2d", zero=True)
+        _whole(self.kernel, "kernel of Conv2d", 1)
+        _whole(self.stride, "stride of Conv2d", 1)
+        _whole(self.padding, "padding of Conv2d", 0)
 
     def output_shape(self, shape: Shape, channels: int) -> Shape:
         """Shape (channels, height, width) of the post population for a pre population of `shape`."""
@@ -161,13 +174,17 @@ class Conv2d:
             raise ConfigurationError(f"Conv2d needs a pre population of shape (channels, height, width); got {shape}")
         height, width = ((length + 2 * self.padding - self.kernel) // self.stride + 1 for length in shape[1:])
         if height < 1 or width < 1:
-            raise ConfigurationError(f"a kernel of {self.kernel} does not fit into {shape[1:]} with padding {self.padding}")
+            raise ConfigurationError(
+                f"a kernel of {self.kernel} does not fit into {shape[1:]} with padding {self.padding}"
+            )
         return channels, height, width
 
 
 def _pool_edges(pre_shape: Shape, post_shape: Shape, size: int) -> tuple[Array, Array]:
     if len(pre_shape) != 3 or post_shape != (pre_shape[0], pre_shape[1] // size, pre_shape[2] // size):
-        raise ConfigurationError(f"pooling by {size} takes (C, H, W) to (C, H // {size}, W // {size}); got {pre_shape} and {post_shape}")
+        raise ConfigurationError(
+            f"pooling by {size} takes (C, H, W) to (C, H // {size}, W // {size}); got {pre_shape} and {post_shape}"
+        )
     channel, row, column = np.meshgrid(*(np.arange(n) for n in post_shape), indexing="ij")
     post = np.arange(_units(post_shape)).reshape(post_shape)
     posts, pres = [], []
@@ -186,6 +203,9 @@ class AveragePool:
     kind = "sparse"
     combine = "sum"
 
+    def __post_init__(self) -> None:
+        _whole(self.size, "size of AveragePool", 1)
+
     def pool_edges(self, pre_shape: Shape, post_shape: Shape) -> tuple[Array, Array]:
         return _pool_edges(pre_shape, post_shape, self.size)
 
@@ -197,6 +217,9 @@ class MaxPool:
     size: int
     kind = "sparse"
     combine = "max"
+
+    def __post_init__(self) -> None:
+        _whole(self.size, "size of MaxPool", 1)
 
     def pool_edges(self, pre_shape: Shape, post_shape: Shape) -> tuple[Array, Array]:
         return _pool_edges(pre_shape, post_shape, self.size)

@@ -44,7 +44,9 @@ class Dale:
 
     def __post_init__(self) -> None:
         if not np.isin(np.asarray(self.sign), (-1, 1)).all():
-            raise ConfigurationError(f"sign of Dale is {self.sign}; it must be +1 or -1, one number or one per pre neuron")
+            raise ConfigurationError(
+                f"sign of Dale is {self.sign}; it must be +1 or -1, one number or one per pre neuron"
+            )
 
     def apply(self, weight: Tensor, layout: Layout) -> Tensor:
         sign = layout.from_pre(self.sign)

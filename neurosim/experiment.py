@@ -46,7 +46,8 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Recorded:
-    """What of the test set is recorded: `samples` of them, at "first_last" | "last" | "all" | "none" epochs, in replica 0.
+    """What of the test set is recorded: `samples` of them, at "first_last" | "last" | "all" | "none" epochs, in
+    replica 0.
 
     `variables` are "target.field" names; None: the axon of every population on the forward path, and plastic weights.
     """
@@ -86,11 +87,11 @@ def _target_and_field(name: str) -> tuple[str, str]:
 class Experiment:
     """Everything that defines a run.
 
-    `network(inputs, classes)` builds the description, `scheme` attaches the rules. Training shows `presentation` "windows"
-    (of `batch` consecutive samples of the shuffled order, sliding by one) or "batches" (disjoint) for `epochs`, at most
-    `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the "order" of the data:
-    each replica its own, or `orders` different ones, each shared by a group of neighbouring replicas.
-    `shuffle_labels` is a null: training labels dealt to random samples, so that accuracy must be chance.
+    `network(inputs, classes)` builds the description, `scheme` attaches the rules. Training shows `presentation`
+    "windows" (of `batch` consecutive samples of the shuffled order, sliding by one) or "batches" (disjoint) for
+    `epochs`, at most `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the
+    "order" of the data: each replica its own, or `orders` different ones, each shared by a group of neighbouring
+    replicas. `shuffle_labels` is a null: training labels dealt to random samples, so that accuracy must be chance.
     """
 
     task: Task
@@ -192,7 +193,9 @@ class RunLoop:
         self.experiment, self.folder, self.config, self.console = experiment, folder, config, console
         self.dataset, self.network = experiment.build()
         self.learner = experiment.learner(self.network)
-        self.train = _shuffled_labels(self.dataset.train, experiment) if experiment.shuffle_labels else self.dataset.train
+        self.train = (
+            _shuffled_labels(self.dataset.train, experiment) if experiment.shuffle_labels else self.dataset.train
+        )
         self.per_epoch = experiment.presentations(len(self.train))
         self.rows: list[tuple[int, int, str, float, float]] = []
         self.epoch, self.presentation = 0, 0
@@ -224,7 +227,9 @@ class RunLoop:
     def _show(self, order: Array) -> None:
         rows = self.experiment.rows(order, self.presentation)
         shown = (self.epoch - 1) * self.per_epoch + self.presentation
-        self.state = self.learner.train_step(self.state, self.train.x[rows], self.train.y[rows], shown * self.experiment.batch)
+        self.state = self.learner.train_step(
+            self.state, self.train.x[rows], self.train.y[rows], shown * self.experiment.batch
+        )
         self.presentation += 1
 
     def _finish_epoch(self, progress: RunProgress) -> None:
@@ -268,8 +273,18 @@ class RunLoop:
         summary = {}
         for split in ("train", "validation", "test"):
             mean, half, worst = result.summary(split)
-            summary[split] = {"accuracy": mean, "interval": None if np.isnan(half) else half, "worst": worst, "loss": result.summary(split, "loss")[0]}
-        return {"epoch": result.epochs, "replicas": self.experiment.replicas, "vary": list(self.experiment.vary), **summary}
+            summary[split] = {
+                "accuracy": mean,
+                "interval": None if np.isnan(half) else half,
+                "worst": worst,
+                "loss": result.summary(split, "loss")[0],
+            }
+        return {
+            "epoch": result.epochs,
+            "replicas": self.experiment.replicas,
+            "vary": list(self.experiment.vary),
+            **summary,
+        }
 
     # ---- the folder -------------------------------------------------------------------------------------------------
 
@@ -278,14 +293,22 @@ class RunLoop:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((epoch, replica, split, f"{loss:.9g}", f"{accuracy:.9g}") for epoch, replica, split, loss, accuracy in self.rows)
+        writer.writerows(
+            (epoch, replica, split, f"{loss:.9g}", f"{accuracy:.9g}")
+            for epoch, replica, split, loss, accuracy in self.rows
+        )
         _write(self.folder / "metrics.csv", text.getvalue())
         _write(self.folder / "config.yaml", self.config)
         state = {"activity": self.state.activity, "learned": self.state.learned, "clock": self.state.clock}
         checkpoint.save(self.folder / "checkpoint.npz", state, {**self._identity(), **self._progress()})
 
     def _progress(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "presentation": self.presentation, "rows": [list(row) for row in self.rows], "segment": self.writer.segment}
+        return {
+            "epoch": self.epoch,
+            "presentation": self.presentation,
+            "rows": [list(row) for row in self.rows],
+            "segment": self.writer.segment,
+        }
 
     def _identity(self) -> dict[str, Any]:
         experiment = self.experiment
@@ -301,7 +324,8 @@ class RunLoop:
         for name, now in self._identity().items():
             if meta.get(name) != now:
                 raise ConfigurationError(
-                    f"{self.folder} was saved with {name} {meta.get(name)}, this is {name} {now}: it would not go on bit for bit; start a new run"
+                    f"{self.folder} was saved with {name} {meta.get(name)}, this is {name} {now}: "
+                    "it would not go on bit for bit; start a new run"
                 )
         self.epoch, self.presentation = int(meta["epoch"]), int(meta["presentation"])
         self.rows = [(int(e), int(r), str(s), float(loss), float(accuracy)) for e, r, s, loss, accuracy in meta["rows"]]
@@ -325,7 +349,9 @@ class RunLoop:
 
     def planned(self) -> int:
         """Bytes that the trace will take at most."""
-        epochs = sum(self.experiment.recorded.at(epoch, self.experiment.epochs) for epoch in range(self.experiment.epochs + 1))
+        epochs = sum(
+            self.experiment.recorded.at(epoch, self.experiment.epochs) for epoch in range(self.experiment.epochs + 1)
+        )
         samples = min(self.experiment.recorded.samples, len(self.dataset.test))
         shapes = {
             probe.key: (-(-self.learner.settings.steps // probe.every), samples, self.network[probe.target].units)
@@ -335,11 +361,14 @@ class RunLoop:
         return planned_bytes(shapes, epochs)
 
 
-def run(experiment: Experiment, folder: Path, config: str, *, console: Console | None = None, resume: bool = False) -> Result:
-    """Run an experiment in `folder` (with its resolved `config` as YAML beside the results), or go on from its checkpoint.
+def run(
+    experiment: Experiment, folder: Path, config: str, *, console: Console | None = None, resume: bool = False
+) -> Result:
+    """Run an experiment in `folder` (with its resolved `config` as YAML beside the results), or go on from its
+    checkpoint.
 
-    Writes config.yaml, metrics.csv, checkpoint.npz, trace/, trace.h5, result.json and figures/. Raises Interrupted after a
-    signal (everything is saved), ConfigurationError for what cannot be.
+    Writes config.yaml, metrics.csv, checkpoint.npz, trace/, trace.h5, result.json and figures/. Raises Interrupted
+    after a signal (everything is saved), ConfigurationError for what cannot be.
     """
     loop = RunLoop(experiment, Path(folder), config, console, resume)
     result = loop.run()
@@ -349,13 +378,17 @@ def run(experiment: Experiment, folder: Path, config: str, *, console: Console |
 
 def summary_table(result: Result, experiment: Experiment) -> Table:
     """The last epoch, mean and 95 % interval over replicas."""
-    table = Table(title=f"epoch {result.epochs}, {experiment.replicas} replicas that differ in {', '.join(experiment.vary)}")
+    table = Table(
+        title=f"epoch {result.epochs}, {experiment.replicas} replicas that differ in {', '.join(experiment.vary)}"
+    )
     for heading in ("split", "accuracy (%)", "95 % interval", "worst (%)", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("train", "validation", "test"):
         mean, half, worst = result.summary(split)
         interval = "one replica" if np.isnan(half) else f"± {100 * half:.2f}"
-        table.add_row(split, f"{100 * mean:.2f}", interval, f"{100 * worst:.2f}", f"{result.summary(split, 'loss')[0]:.4f}")
+        table.add_row(
+            split, f"{100 * mean:.2f}", interval, f"{100 * worst:.2f}", f"{result.summary(split, 'loss')[0]:.4f}"
+        )
     return table
 
 

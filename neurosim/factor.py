@@ -68,10 +68,13 @@ class Trace:
 
 @dataclass(frozen=True)
 class Apply:
-    """`fn(*arguments)` of factors of the same end; `fn` is a module-level scalar function of the step vocabulary."""
+    """`fn(*arguments, *constants)` of factors of the same end; `fn` is a module-level scalar function of the
+    vocabulary.
+    """
 
     fn: Callable[..., object]
     arguments: tuple[Factor, ...]
+    constants: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len({argument.end for argument in self.arguments}) != 1:

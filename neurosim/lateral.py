@@ -1,8 +1,8 @@
 """Vector steps over a population, applied to its axon output, each with its transposed Jacobian (`pullback`).
 
 `step(x)` maps `[..., N]` to `[..., N]`; `pullback(x, y, g)` maps a cotangent of the output `y = step(x)` to one of `x`.
-A modulator that speaks of the output (an error, the third factor of BioHSIC) passes through it on its way to the synapses.
-A population with a shape `(channels, height, width)` is normalised over its channels, position by position.
+A modulator that speaks of the output (an error, the third factor of BioHSIC) passes through it on its way to the
+synapses. A population with a shape `(channels, height, width)` is normalised over its channels, position by position.
 """
 
 from __future__ import annotations
@@ -52,6 +52,19 @@ class LayerNorm:
 
 
 @dataclass(frozen=True)
+class Centred:
+    """y = x - mean(x); pullback: g - mean(g)."""
+
+    scope: ClassVar[str] = "layer"
+
+    def step(self, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)
+
+    def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g - g.mean(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
 class Softmax:
     """y = exp(x / temperature) / sum(exp(x / temperature)); pullback: y (g - sum(g y)) / temperature."""
 
@@ -70,7 +83,9 @@ class Softmax:
 
 @dataclass(frozen=True)
 class KWinners:
-    """The `k` largest positive outputs stay, the others become 0 (a tie goes to the lower index); pullback: g of the winners."""
+    """The `k` largest positive outputs stay, the others become 0 (a tie goes to the lower index); pullback: g of the
+    winners.
+    """
 
     k: int
     scope: ClassVar[str] = "layer"
@@ -89,6 +104,84 @@ class KWinners:
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g * self._mask(x)
+
+
+def _place(x: Tensor, rank: int) -> Tensor:
+    """1 at the unit of this rank (1 is the largest; among equals the lower index comes first), 0 elsewhere."""
+    order = torch.sort(x, dim=-1, descending=True, stable=True).indices
+    return torch.zeros_like(x).scatter(-1, order[..., rank - 1 : rank], 1.0)
+
+
+@dataclass(frozen=True)
+class SignedSoftmax:
+    """The softmax of x / temperature, negative for all but the largest (soft winner-take-all with anti-Hebbian losers).
+
+    pullback: that of the softmax with the signs on g (they do not move). Journé et al. 2023 (SoftHebb).
+    """
+
+    temperature: float = 1.0
+    scope: ClassVar[str] = "layer"
+
+    def __post_init__(self) -> None:
+        positive(self.temperature, "temperature of SignedSoftmax")
+
+    def step(self, x: Tensor) -> Tensor:
+        return torch.softmax(x / self.temperature, -1) * (2.0 * _place(x, 1) - 1.0)
+
+    def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return (y * g - y.abs() * (g * y).sum(-1, keepdim=True)) / self.temperature
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """1 for the largest, -delta for the unit of rank `k`, 0 for all others (delta 0: a hard winner-take-all).
+
+    A tie goes to the lower index; pullback: 0, the ranks do not move. Krotov, Hopfield 2019.
+    """
+
+    k: int = 2
+    delta: float = 0.0
+    scope: ClassVar[str] = "layer"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 2:
+            raise ConfigurationError(
+                f"k of Ranked is {self.k!r}; it must be a whole number of at least 2 (rank 1 wins)"
+            )
+        positive(self.delta, "delta of Ranked", zero=True)
+
+    def step(self, x: Tensor) -> Tensor:
+        if self.delta == 0:
+            return _place(x, 1)
+        if self.k > x.shape[-1]:
+            raise ConfigurationError(f"k of Ranked is {self.k}, but the population has {x.shape[-1]} units")
+        return _place(x, 1) - self.delta * _place(x, self.k)
+
+    def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return torch.zeros_like(g)
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """y = max(x - mean(x), 0)^power (Coates, Ng, Lee 2011 with power 1; SoftHebb's activation).
+
+    pullback: h - mean(h), h = g power max(x - mean(x), 0)^(power - 1), 0 where y is 0.
+    """
+
+    power: float = 1.0
+    scope: ClassVar[str] = "layer"
+
+    def __post_init__(self) -> None:
+        positive(self.power, "power of Triangle")
+
+    def step(self, x: Tensor) -> Tensor:
+        return torch.relu(x - x.mean(-1, keepdim=True)) ** self.power
+
+    def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        over = x - x.mean(-1, keepdim=True)
+        safe = torch.where(over > 0, over, torch.ones_like(over))
+        h = torch.where(over > 0, g * self.power * safe ** (self.power - 1.0), torch.zeros_like(g))
+        return h - h.mean(-1, keepdim=True)
 
 
 @dataclass(frozen=True)

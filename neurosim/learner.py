@@ -1,4 +1,7 @@
-"""What learns: a simulator behind the few calls that an experiment needs. Any torch module with an optimizer can be another."""
+"""What learns: a simulator behind the few calls that an experiment needs.
+
+Any torch module with an optimizer can be another learner.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,9 @@ class SimulatorLearner:
     ):
         self.network, self.encoder, self.decoder, self.settings = network, encoder, decoder, settings
         self.batch, self.dt, self.seed = batch, dt, seed
-        self.simulator: Simulator = compile(network, dt, replicas=replicas, seed=seed, backend=backend, dtype=dtype, device=device)
+        self.simulator: Simulator = compile(
+            network, dt, replicas=replicas, seed=seed, backend=backend, dtype=dtype, device=device
+        )
         self.dtype, self.device = DTYPES[dtype], torch.device(device)
         self.replica_ids = torch.arange(replicas, device=self.device)
         self.classes = network[network.output].units
@@ -106,14 +111,20 @@ class SimulatorLearner:
             label = torch.as_tensor(y[rows], device=self.device)
             loss.append(task_loss(value, self._one_hot(label[None]), "cross_entropy"))
             right.append(value.argmax(-1) == label)
-        return Score(torch.cat(loss, -1).mean(-1).double().cpu().numpy(), torch.cat(right, -1).double().mean(-1).cpu().numpy())
+        return Score(
+            torch.cat(loss, -1).mean(-1).double().cpu().numpy(), torch.cat(right, -1).double().mean(-1).cpu().numpy()
+        )
 
-    def respond(self, state: State, x: Array, y: Array, first_sample: int, probes: Sequence[Probe] = ()) -> tuple[Tensor, Recording]:
+    def respond(
+        self, state: State, x: Array, y: Array, first_sample: int, probes: Sequence[Probe] = ()
+    ) -> tuple[Tensor, Recording]:
         """Decoded output `[R, B, classes]` for `x [B, D]`, and what `probes` ask for."""
         start = self._start(state, len(x))
         samples = torch.arange(first_sample, first_sample + len(x), device=self.device)
         phase = self._phase("test", x[None], y[None], samples, learn=False)
-        wanted = {probe.key: probe for probe in (*probes, self.readout)}  # the readout last: every step of every unit of it
+        wanted = {
+            probe.key: probe for probe in (*probes, self.readout)
+        }  # the readout last: every step of every unit of it
         _, recording = self.simulator.run(start, phase, tuple(wanted.values()))
         output = torch.as_tensor(recording[self.readout.key], device=self.device)
         return self.decoder(output, self.dt), recording.only(probe.key for probe in probes)
@@ -128,7 +139,9 @@ class SimulatorLearner:
         one_hot = self._one_hot(torch.as_tensor(y, device=self.device))
         stream = Stream(self.seed, f"encoder/{name}")
         values = values[0] if values.shape[0] == 1 else values  # one order for all replicas, or one each
-        drive = {self.network.input: self.encoder(values, self.settings.steps, self.dt, stream, self.replica_ids, samples)}
+        drive = {
+            self.network.input: self.encoder(values, self.settings.steps, self.dt, stream, self.replica_ids, samples)
+        }
         signals = {"input": values, "label": one_hot[0] if one_hot.shape[0] == 1 else one_hot}
         if learn and self.network.has(TARGET):
             drive[TARGET] = Held(signals["label"])

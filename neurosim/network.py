@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from neurosim.connectivity import AveragePool, Conv2d, Dense, MaxPool, OneToOne
 from neurosim.lateral import Pullback
 from neurosim.neuron import Neuron, Relay
 from neurosim.random import LecunNormal
+from neurosim.rule import GradientRule, OfWeight, ThreeFactorRule
 from neurosim.types import ConfigurationError
 
 
@@ -19,7 +21,8 @@ from neurosim.types import ConfigurationError
 class Population:
     """`size` neurons of one kind, or a `shape` (channels, height, width) of them.
 
-    `lateral` is a vector step over the axon output; `initial` overrides the start value of states (number, array, distribution).
+    `lateral` is a vector step over the axon output; `initial` overrides the start value of states (number, array,
+    distribution).
     """
 
     name: str
@@ -29,14 +32,17 @@ class Population:
     initial: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("_", "").isalnum():
-            raise ConfigurationError(f"a population is named {self.name!r}; a name has letters, digits and _ only")
+        _check_name(self.name, "population")
         if not all(isinstance(length, int | np.integer) and length > 0 for length in self.shape):
-            raise ConfigurationError(f"population {self.name!r} has size {self.size}; it must be positive whole numbers")
+            raise ConfigurationError(
+                f"population {self.name!r} has size {self.size}; it must be positive whole numbers"
+            )
         unknown = set(self.initial) - set(self.neuron.states)
         if unknown:
             states = ", ".join(self.neuron.states) or "none"
-            raise ConfigurationError(f"population {self.name!r} starts {', '.join(sorted(unknown))}, but its neuron's states are: {states}")
+            raise ConfigurationError(
+                f"population {self.name!r} starts {', '.join(sorted(unknown))}, but its neuron's states are: {states}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,11 +67,14 @@ class Population:
 class Projection:
     """Synapses from `pre` to the port `port` of `post`.
 
-    `weight`: a number, an array (`[P, Q]`, `[N]`, `[E]`, `[out, in, k, k]`) or a distribution. `delay` in ms: None is one step,
-    0 needs a driving graph without a cycle of zero delays; a number, an array `[P, Q]` or `[E]`, or a distribution (rounded to
-    steps). `dendritic_delay` in ms makes rules read post factors late. `bias` False, True (starts at 0), a number or a
-    distribution. `output` names the field sent (None: the axon's). `tied=(projection, "transpose" | "sign")` takes the weight
-    of another projection. `release` is a short-term plasticity model. `rule` is what changes the weight.
+    `weight`: a number, an array (`[P, Q]`, `[N]`, `[E]`, `[out, in, k, k]`) or a distribution. `delay` in ms: None is
+    one step, 0 needs a driving graph without a cycle of zero delays; a number, an array `[P, Q]` or `[E]`, or a
+    distribution (rounded to steps, at least one). `dendritic_delay` in ms makes rules read post factors late. `bias`
+    False, True (starts at 0), a number or a distribution. `output` names the field sent (None: the axon's).
+    `tied=(projection, "transpose" | "sign")` makes this the feedback of another projection: the weight is its
+    transpose, or |weight| sign(transpose).
+    `release` is a short-term plasticity model. `rule` is what changes the weight. `transfer`, an `OfWeight`, makes a
+    synapse of weight w deliver fn(w) pre. Arrays may have a first axis for replicas.
     """
 
     pre: str
@@ -81,15 +90,35 @@ class Projection:
     release: Any = None
     rule: Any = None
     name: str = ""
+    transfer: OfWeight | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             suffix = "" if self.port is None else f"_{self.port}"
             object.__setattr__(self, "name", f"{self.pre}_{self.post}{suffix}")
+        _check_name(self.name, "projection")
+        if self.rule is not None and not isinstance(self.rule, ThreeFactorRule | GradientRule):
+            raise ConfigurationError(
+                f"the rule of projection {self.name!r} is a {type(self.rule).__name__}; "
+                "allowed: a ThreeFactorRule, a GradientRule or None"
+            )
+        if self.rule is not None and isinstance(self.connectivity, AveragePool | MaxPool):
+            raise ConfigurationError(f"projection {self.name!r} pools with fixed weights, so it cannot have a rule")
         if self.tied is not None and self.tied[1] not in ("transpose", "sign"):
             raise ConfigurationError(f"projection {self.name!r} is tied by {self.tied[1]!r}; allowed: transpose, sign")
         if self.tied is not None and self.rule is not None:
-            raise ConfigurationError(f"projection {self.name!r} is tied to {self.tied[0]!r}, so it cannot have a rule of its own")
+            raise ConfigurationError(
+                f"projection {self.name!r} is tied to {self.tied[0]!r}, so it cannot have a rule of its own"
+            )
+        if self.tied is not None and self.transfer is not None:
+            raise ConfigurationError(
+                f"projection {self.name!r} is tied to {self.tied[0]!r}, so it cannot have a transfer of its own"
+            )
+
+    @property
+    def combine(self) -> str:
+        """How what arrives along several synapses is joined: "sum" or "max"."""
+        return getattr(self.connectivity, "combine", "sum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +140,24 @@ class Network:
         _unique((projection.name for projection in self.projections), "projection")
         for projection in self.projections:
             self._check(projection)
+        for population in self.populations:
+            self._check_lateral(population)
 
     def __getitem__(self, name: str) -> Population:
         for population in self.populations:
             if population.name == name:
                 return population
-        raise ConfigurationError(f"no population {name!r}; the network has: {', '.join(p.name for p in self.populations)}")
+        raise ConfigurationError(
+            f"no population {name!r}; the network has: {', '.join(p.name for p in self.populations)}"
+        )
 
     def projection(self, name: str) -> Projection:
         for projection in self.projections:
             if projection.name == name:
                 return projection
-        raise ConfigurationError(f"no projection {name!r}; the network has: {', '.join(p.name for p in self.projections)}")
+        raise ConfigurationError(
+            f"no projection {name!r}; the network has: {', '.join(p.name for p in self.projections)}"
+        )
 
     def has(self, name: str) -> bool:
         """Is there a population `name`?"""
@@ -132,7 +167,9 @@ class Network:
         """The port a projection ends at (its post neuron's first one by default)."""
         ports = self[projection.post].neuron.ports
         if projection.port is None and not ports:
-            raise ConfigurationError(f"projection {projection.name!r} ends at {projection.post!r}, whose neuron has no port")
+            raise ConfigurationError(
+                f"projection {projection.name!r} ends at {projection.post!r}, whose neuron has no port"
+            )
         return ports[0] if projection.port is None else projection.port
 
     def is_driving(self, projection: Projection) -> bool:
@@ -171,21 +208,51 @@ class Network:
         port = self.port(projection)
         allowed = (*post.neuron.ports, *post.neuron.teaching)
         if port not in allowed:
-            raise ConfigurationError(f"projection {projection.name!r} ends at port {port!r}; {post.name!r} has: {', '.join(allowed)}")
+            raise ConfigurationError(
+                f"projection {projection.name!r} ends at port {port!r}; {post.name!r} has: {', '.join(allowed)}"
+            )
         if self.sent(projection) not in pre.fields():
             raise ConfigurationError(
-                f"projection {projection.name!r} sends {self.sent(projection)!r}; {pre.name!r} has: {', '.join(pre.fields())}"
+                f"projection {projection.name!r} sends {self.sent(projection)!r}; "
+                f"{pre.name!r} has: {', '.join(pre.fields())}"
             )
         if isinstance(projection.connectivity, OneToOne) and pre.units != post.units:
-            raise ConfigurationError(f"projection {projection.name!r} is one-to-one, but joins {pre.units} with {post.units} neurons")
+            raise ConfigurationError(
+                f"projection {projection.name!r} is one-to-one, but joins {pre.units} with {post.units} neurons"
+            )
         if isinstance(projection.connectivity, Conv2d):
             expected = projection.connectivity.output_shape(pre.shape, post.shape[0])
             if post.shape != expected:
-                raise ConfigurationError(f"projection {projection.name!r} gives shape {expected}, but {post.name!r} has shape {post.shape}")
+                raise ConfigurationError(
+                    f"projection {projection.name!r} gives shape {expected}, but {post.name!r} has shape {post.shape}"
+                )
         if isinstance(projection.connectivity, AveragePool | MaxPool):
             projection.connectivity.pool_edges(pre.shape, post.shape)
-        if projection.tied is not None:
-            self.projection(projection.tied[0])
+        if projection.combine == "max":
+            for other in self.projections:
+                if (other.post, self.port(other)) == (projection.post, port) and other.combine != "max":
+                    raise ConfigurationError(
+                        f"port {port!r} of {post.name!r} takes the maximum of projection {projection.name!r}, "
+                        f"so {other.name!r}, which adds, cannot end there too"
+                    )
+        if projection.tied is not None and self.projection(projection.tied[0]).tied is not None:
+            raise ConfigurationError(
+                f"projection {projection.name!r} is tied to {projection.tied[0]!r}, "
+                "which is tied itself; tie it to the source"
+            )
+
+    def _check_lateral(self, population: Population) -> None:
+        source = lateral_source(population)
+        if source is not None and self[source].shape != population.shape:
+            raise ConfigurationError(
+                f"population {population.name!r} pulls back through {source!r}, "
+                f"but their shapes are {population.shape} and {self[source].shape}"
+            )
+
+
+def _check_name(name: str, what: str) -> None:
+    if not isinstance(name, str) or not name.replace("_", "").isalnum():
+        raise ConfigurationError(f"a {what} is named {name!r}; a name has letters, digits and _ only")
 
 
 def _unique(names: Iterable[str], what: str) -> None:
@@ -234,10 +301,12 @@ class Layered:
             populations.append(Population(name, size, self.neuron, self.lateral))
         populations.append(Population("output", outputs, self.output_neuron))
         projections = []
-        for pre, post in zip(names, names[1:], strict=False):
+        for pre, post in pairwise(names):
             weight = self.weight if post != "output" or self.output_weight is None else self.output_weight
             port = self.port if post != "output" else None
-            projections.append(Projection(pre, post, weight, port=port, delay=self.delay, bias=self.bias, name=f"{pre}_{post}"))
+            projections.append(
+                Projection(pre, post, weight, port=port, delay=self.delay, bias=self.bias, name=f"{pre}_{post}")
+            )
         return Network(tuple(populations), tuple(projections))
 
 

@@ -14,9 +14,9 @@ from neurosim.types import Array, ConfigurationError
 class Probe:
     """Ask for one variable.
 
-    `target` is a population (then `field` is a state, port or output of its neuron: "spike", "v", "rate", ...) or a projection
-    (then `field` is "weight", "bias", "eligibility" or "modulator"). Every `every`-th step is kept; `units` picks columns of
-    a population (None: all).
+    `target` is a population (then `field` is a state, port or output of its neuron: "spike", "v", "rate", ...) or a
+    projection (then `field` is "weight", "bias", "eligibility" or "modulator"). Every `every`-th step is kept; `units`
+    picks columns of a population (None: all).
     """
 
     target: str
@@ -32,7 +32,8 @@ class Probe:
 @dataclass(frozen=True, eq=False)
 class Recording(Mapping[str, Array]):
     """Arrays by "target.field": `[T, R, B, N]` for populations and modulators, `[T, R, P, Q]` for weights (no R when
-    the simulator was compiled with `replicas=None`). `step[key]` are the simulator's clock values of the rows; `dt` is in ms."""
+    the simulator was compiled with `replicas=None`). `step[key]` are the simulator's clock values of the rows; `dt` is
+    in ms."""
 
     arrays: dict[str, Array]
     step: dict[str, Array]
@@ -67,11 +68,15 @@ def spike_times(spikes: Array, dt: float) -> list[Array]:
 
 def rates(spikes: Array, dt: float) -> Array:
     """Mean firing rate in Hz over time, from a raster `[T, ...]`: 1000 * mean(spikes) / dt."""
-    return 1000.0 * np.asarray(spikes, dtype=float).mean(0) / dt
+    mean: Array = np.asarray(spikes, dtype=float).mean(0)
+    return 1000.0 * mean / dt
 
 
 def coefficient_of_variation(spikes: Array, dt: float) -> Array:
-    """CV of the inter-spike intervals per neuron, sd / mean (population sd), from a raster `[T, N]`; NaN below 2 intervals."""
+    """CV of the inter-spike intervals per neuron, sd / mean (population sd), from a raster `[T, N]`.
+
+    NaN below two intervals.
+    """
     result = []
     for times in spike_times(spikes, dt):
         intervals = np.diff(times)
@@ -80,9 +85,12 @@ def coefficient_of_variation(spikes: Array, dt: float) -> Array:
 
 
 def peristimulus_histogram(spikes: Array, dt: float, bin_width: float) -> tuple[Array, Array]:
-    """PSTH: bin starts in ms `[K]` and rate in Hz `[K, N]` over trials, from rasters `[T, trials, N]` and `bin_width` in ms."""
+    """PSTH: bin starts in ms `[K]` and rates in Hz `[K, N]` over trials.
+
+    `spikes [T, trials, N]` are rasters; `bin_width` (ms) must be a multiple of `dt`, else ConfigurationError.
+    """
     raster = np.asarray(spikes, dtype=float)
-    per_bin = int(round(bin_width / dt))
+    per_bin = round(bin_width / dt)
     if per_bin < 1 or abs(per_bin * dt - bin_width) > 1e-9:
         raise ConfigurationError(f"bin_width is {bin_width} ms; it must be a positive multiple of dt = {dt} ms")
     count = len(raster) // per_bin

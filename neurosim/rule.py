@@ -3,7 +3,7 @@
 For a projection with post-synaptic neurons i, pre-synaptic neurons j, batch rows b and components c:
 
     e^c_ij <- d^c_i e^c_ij + sum_k post_k,i pre_k,j gain_k,ij        components; d^c = exp(-dt / tau) or a post field
-    G_ij   <- G_ij + reduce_b( share( m_b,i e_b,ij ) )               every step ("sum", "mean"), or the last one ("last")
+    G_ij   <- G_ij + reduce_b( share( m_b,i e_b,ij ) )               every step ("sum", "mean"), a phase's last ("last")
     w_ij   <- C( w_ij + T_n( ... T_1( G_ij ) ) ),   G_ij <- 0        when due: every step, every phase, every sample
 
 The last component meets the modulator m. A bias is a weight whose pre factor is 1.
@@ -23,9 +23,10 @@ from neurosim.types import ConfigurationError, choice, positive
 
 @dataclass(frozen=True)
 class OfWeight:
-    """Gain `fn(w)`, a module-level scalar function of the step vocabulary."""
+    """Gain `fn(w, *constants)`, a module-level scalar function of the step vocabulary."""
 
-    fn: Callable[[Any], Any]
+    fn: Callable[..., Any]
+    constants: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +75,17 @@ class Term:
 
 @dataclass(frozen=True)
 class Component:
-    """A sum of terms with a memory: `tau` (ms) gives d = exp(-dt / tau), `decay` a post factor as d; neither: no memory (d = 0)."""
+    """A sum of terms with a memory: `tau` (ms) gives d = exp(-dt / tau), `decay` a post factor as d; neither: no
+    memory (d = 0).
+    """
 
     terms: tuple[Term, ...]
     tau: float | None = None
     decay: Factor | None = None
 
     def __post_init__(self) -> None:
+        if not self.terms:
+            raise ConfigurationError("a Component needs at least one term")
         if self.tau is not None and self.decay is not None:
             raise ConfigurationError("a Component has either tau or decay, not both")
         if self.tau is not None:
@@ -97,9 +102,10 @@ class Component:
 class ThreeFactorRule:
     """The rule of a projection; see the module for the equation.
 
-    `accumulate` "sum" | "mean" | "last"; `when` "step" | "phase" | "sample" (a trial's end); `share` joins synapses tied by a
-    convolution ("sum" | "mean" | "max" | "min" | "median", the whole change), `reduce` the batch ("sum" | "mean" |
-    "sequential": one row after the other, each with its own transforms and constraints). `bias_transforms` None: as
+    `accumulate` "sum" | "mean" (over the steps that G gathered) | "last" (each phase's last step); `when` "step" |
+    "phase" | "sample" (a trial's end, what its phases gathered together); `share` joins synapses tied by a convolution
+    ("sum" | "mean" | "max" | "min" | "median", the whole change), `reduce` the batch ("sum" | "mean" | "sequential":
+    one row after the other, each with its own transforms and constraints). `bias_transforms` None: as
     `transforms`. `name` is what `show` prints.
     """
 
@@ -123,8 +129,22 @@ class ThreeFactorRule:
             raise ConfigurationError("a ThreeFactorRule needs at least one component")
         for index, component in enumerate(self.components):
             for term in component.terms:
-                if isinstance(term.gain, OfComponent) and not term.gain.index < index:
-                    raise ConfigurationError(f"component {index} reads component {term.gain.index}; it can only read an earlier one")
+                if isinstance(term.gain, OfComponent) and not 0 <= term.gain.index < index:
+                    raise ConfigurationError(
+                        f"component {index} reads component {term.gain.index}; it can only read an earlier one"
+                    )
+        gains = [term.gain for component in self.components for term in component.terms]
+        noise = {gain.sd for gain in gains if isinstance(gain, SynapseNoise)}
+        if len(noise) > 1:
+            raise ConfigurationError(
+                f"a rule perturbs its weights once: the SynapseNoise of all terms has one sd, not {noise}"
+            )
+
+    @property
+    def perturbation(self) -> float | None:
+        """The standard deviation of the noise on the weights, if a term has `SynapseNoise`."""
+        gains = (term.gain for component in self.components for term in component.terms)
+        return next((gain.sd for gain in gains if isinstance(gain, SynapseNoise)), None)
 
     @property
     def chain(self) -> tuple[Any, ...]:
@@ -153,14 +173,15 @@ class ThreeFactorRule:
             yield from traces(factor)
 
 
-
 @dataclass(frozen=True)
 class GradientRule:
     """G = -dLoss/dw by automatic differentiation through the phase on the reference backend: a baseline, not local.
 
-    The loss is over the decoded output of a phase, `decoder(recorded output [T, R, B, N]) -> [R, B, N]`, against the signal
-    `target [R, B, N]`: "cross_entropy" (softmax) or "mse" (half the sum of squares), mean over the batch. Spikes have the
-    surrogate gradient of their neuron. `through_time` False cuts the graph between steps. G is taken at the end of each phase.
+    The loss is over the decoded output of a phase, `decoder(recorded output [T, R, B, N]) -> [R, B, N]`, against the
+    signal
+    `target [R, B, N]`: "cross_entropy" (softmax) or "mse" (half the sum of squares), mean over the batch. Spikes have
+    the surrogate gradient of their neuron. `through_time` False cuts the graph between steps. G is taken at the end of
+    each phase.
     """
 
     decoder: Any

@@ -16,7 +16,11 @@ def plot(folder: Path) -> list[Path]:
     run = open_run(folder)
     target = Path(folder) / "figures"
     target.mkdir(exist_ok=True)
-    return [figure.learning_curve(run.metrics, target / "learning_curve.png"), *_activity(run, target), *_weights(run, target)]
+    return [
+        figure.learning_curve(run.metrics, target / "learning_curve.png"),
+        *_activity(run, target),
+        *_weights(run, target),
+    ]
 
 
 def _activity(run: Run, target: Path) -> Iterator[Path]:

@@ -1,4 +1,6 @@
-"""Learning schemes: functions `Network -> Network` that attach rules, with the wiring they need, and how they compose."""
+"""Learning schemes: functions `Network -> Network` that attach rules, with the wiring they need, and how they
+compose.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from neurosim.connectivity import AveragePool, MaxPool
 from neurosim.network import Network, Projection
 from neurosim.rule import Rule, ThreeFactorRule
 from neurosim.types import ConfigurationError
@@ -20,10 +23,15 @@ class Scheme(Protocol):
 
 
 def chosen(network: Network, layers: tuple[str, ...] | None) -> tuple[Projection, ...]:
-    """The forward projections a scheme teaches; ConfigurationError if it names one that is not on the forward path."""
-    forward = network.forward()
+    """The forward projections a scheme teaches (no pools: their weights are fixed).
+
+    ConfigurationError if it names one that is not on the forward path.
+    """
+    forward = tuple(p for p in network.forward() if not isinstance(p.connectivity, AveragePool | MaxPool))
     if not forward:
-        raise ConfigurationError(f"no driving path leads from {network.input!r} to {network.output!r}, so there is nothing to teach")
+        raise ConfigurationError(
+            f"no driving path leads from {network.input!r} to {network.output!r}, so there is nothing to teach"
+        )
     if layers is None:
         return forward
     names = [projection.name for projection in forward]
@@ -47,7 +55,9 @@ def attach(network: Network, names: tuple[str, ...], make: Callable[[Projection]
 def change_rules(network: Network, change: Callable[[Projection, ThreeFactorRule], ThreeFactorRule]) -> Network:
     """`network` with every three-factor rule changed; ConfigurationError if there is none."""
     if not any(isinstance(p.rule, ThreeFactorRule) for p in network.projections):
-        raise ConfigurationError("there is no three-factor rule to change: a rule comes first, as in rule=biohsic+shuffled")
+        raise ConfigurationError(
+            "there is no three-factor rule to change: a rule comes first, as in rule=biohsic+shuffled"
+        )
     return network.with_projections(
         lambda p: replace(p, rule=change(p, p.rule)) if isinstance(p.rule, ThreeFactorRule) else p
     )
@@ -69,7 +79,8 @@ class Composed:
 class PerLayer:
     """Different schemes for different layers, from the input on: `rule=layered:a/b`.
 
-    As many schemes as forward projections, or two: then the last projection gets the second one and all others the first.
+    As many schemes as forward projections, or two: then the last projection gets the second one and all others the
+    first.
     """
 
     schemes: tuple[Any, ...]
@@ -77,11 +88,14 @@ class PerLayer:
     def __call__(self, network: Network) -> Network:
         names = [projection.name for projection in chosen(network, None)]
         if len(self.schemes) == len(names):
-            groups = [(name,) for name in names]
+            groups: list[tuple[str, ...]] = [(name,) for name in names]
         elif len(self.schemes) == 2 and len(names) > 2:
             groups = [tuple(names[:-1]), (names[-1],)]
         else:
-            raise ConfigurationError(f"layered has {len(self.schemes)} rules for {len(names)} projections ({', '.join(names)}); give 2 or {len(names)}")
+            raise ConfigurationError(
+                f"layered has {len(self.schemes)} rules for {len(names)} projections "
+                f"({', '.join(names)}); give 2 or {len(names)}"
+            )
         for scheme, group in zip(self.schemes, groups, strict=True):
             network = _restricted(scheme, group)(network)
         return network
@@ -91,5 +105,7 @@ def _restricted(scheme: Any, layers: tuple[str, ...]) -> Any:
     if isinstance(scheme, Composed):
         return Composed(tuple(_restricted(part, layers) for part in scheme.schemes))
     if not hasattr(scheme, "layers"):
-        raise ConfigurationError(f"{type(scheme).__name__} teaches the whole network and cannot be one of several layered rules")
+        raise ConfigurationError(
+            f"{type(scheme).__name__} teaches the whole network and cannot be one of several layered rules"
+        )
     return replace(scheme, layers=layers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from neurosim.types import ConfigurationError, Tensor, choice, positive
-from neurosim.vocabulary import max, min, power, sqrt
+from neurosim.vocabulary import fill, max, min, power, sqrt
 
 
 class Layout(Protocol):
@@ -24,7 +24,13 @@ class Layout(Protocol):
 
     def total_max(self, x: Tensor) -> Tensor: ...  # over the whole projection, replica by replica
 
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]: ...  # sum and size of blocks of consecutive inputs
+    def total_percentile(
+        self, x: Tensor, percent: float
+    ) -> Tensor: ...  # the same: entry round(percent / 100 (n - 1)) of all
+
+    def block_sum(
+        self, x: Tensor, block: int
+    ) -> tuple[Tensor, Tensor]: ...  # sum and size of blocks of consecutive inputs
 
     def from_pre(self, values: Any) -> Tensor: ...  # one value per pre-synaptic neuron, spread over the weight
 
@@ -56,36 +62,68 @@ class Rate:
         return (self.lr,)
 
 
-def _linear_schedule(change: Any, weight: Any, count: Any, total: Any, end: Any) -> tuple[Any]:
-    progress = min(count / total, 1.0)
+def _linear_schedule(change: Any, weight: Any, count: Any, total: Any, end: Any, every: Any) -> tuple[Any]:
+    progress = min(fill(change, (count - count % every) / total), 1.0)
     return ((1.0 + (end - 1.0) * progress) * change,)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """change <- s(count) change with s falling linearly from 1 to `end` over `total` updates, then constant."""
+    """change <- s(count) change with s falling linearly from 1 to `end` over `total` updates, then constant.
+
+    With `every` s moves only once in so many updates (an epoch), and is constant in between.
+    """
 
     total: int
     end: float = 0.0
+    every: int = 1
     pointwise: ClassVar[bool] = True
     memory: ClassVar[tuple[str, ...]] = ()
     step = staticmethod(_linear_schedule)
 
     def __post_init__(self) -> None:
         positive(self.total, "total of Schedule (updates)")
+        positive(self.every, "every of Schedule (updates)")
 
     def constants(self) -> tuple[Any, ...]:
-        return (float(self.total), self.end)
+        return (float(self.total), self.end, float(self.every))
 
 
-def _momentum(change: Any, weight: Any, count: Any, velocity: Any, beta: Any, share: Any, nesterov: Any) -> tuple[Any, Any]:
+def _less_past(change: Any, weight: Any, count: Any, past: Any, lr: Any) -> tuple[Any, Any]:
+    return lr * change - past / max(fill(change, count), 1.0), past + change
+
+
+@dataclass(frozen=True)
+class LessPast:
+    """change <- lr change - mean of all earlier changes (nothing at the first), before any rate: what is new in it.
+
+    Memory per synapse: `past`, the sum of the changes that came in (Gupta, Ambikapathi, Ramasamy 2021: the activation
+    threshold of HebbNet).
+    """
+
+    lr: float = 1.0
+    pointwise: ClassVar[bool] = True
+    memory: ClassVar[tuple[str, ...]] = ("past",)
+    step = staticmethod(_less_past)
+
+    def __post_init__(self) -> None:
+        positive(self.lr, "lr of LessPast", zero=True)
+
+    def constants(self) -> tuple[Any, ...]:
+        return (self.lr,)
+
+
+def _momentum(
+    change: Any, weight: Any, count: Any, velocity: Any, beta: Any, share: Any, nesterov: Any
+) -> tuple[Any, Any]:
     velocity = beta * velocity + share * change
     return nesterov * (share * change + beta * velocity) + (1.0 - nesterov) * velocity, velocity
 
 
 @dataclass(frozen=True)
 class Momentum:
-    """velocity <- beta velocity + share change; change <- velocity (Polyak 1964), or share change + beta velocity (Nesterov).
+    """velocity <- beta velocity + share change; change <- velocity (Polyak 1964), or share change + beta velocity
+    (Nesterov).
 
     `kind` "heavyball" has share 1, "ema" has share 1 - beta (an exponential moving average).
     """
@@ -183,7 +221,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class Normalised:
-    """change <- change / (max|change| + epsilon), over the whole projection ("all") or each post-synaptic neuron ("row").
+    """change <- change / (max|change| + epsilon), over the whole projection ("all") or each post-synaptic neuron
+    ("row").
 
     `by` "norm" divides by the Euclidean norm of the row instead (row only).
     """
@@ -208,12 +247,59 @@ class Normalised:
 
 
 @dataclass(frozen=True)
+class NormRate:
+    """change <- (| norm(w_i) - norm | + epsilon)^power change: fast while a row is far from the norm where it settles.
+
+    norm(w_i) is the Euclidean norm of the inputs of neuron i (Moraitis et al. 2022; Journé et al. 2023: power 0.5).
+    """
+
+    power: float = 0.5
+    norm: float = 1.0
+    epsilon: float = 1e-10
+    pointwise: ClassVar[bool] = False
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        positive(self.power, "power of NormRate", zero=True)
+        positive(self.norm, "norm of NormRate")
+        positive(self.epsilon, "epsilon of NormRate", zero=True)
+
+    def update(self, change: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+        distance = (layout.row_sum(weight * weight).sqrt() - self.norm).abs()
+        return change * (distance + self.epsilon) ** self.power
+
+
+@dataclass(frozen=True)
+class Sparsify:
+    """Changes below the `percent`-th percentile of the whole projection become 0 (signed values: the largest stay).
+
+    The percentile is the entry round(percent / 100 (n - 1)) of the n sorted changes (Gupta et al. 2021). `by` "size"
+    compares |change| instead.
+    """
+
+    percent: float
+    by: str = "value"
+    pointwise: ClassVar[bool] = False
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        choice(self.by, ("value", "size"), "by of Sparsify")
+        if not 0 <= self.percent <= 100:
+            raise ConfigurationError(f"percent of Sparsify is {self.percent}; it must be in [0, 100]")
+
+    def update(self, change: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+        compared = change.abs() if self.by == "size" else change
+        return change * (compared >= layout.total_percentile(compared, self.percent))
+
+
+@dataclass(frozen=True)
 class Heterosynaptic:
     """Coupling between neighbouring synapses of one post-synaptic neuron: change <- H^-1 change, block by block.
 
     Blocks are `block` consecutive inputs of the same neuron (the last may be shorter); on a block of n synapses
     H = (1 - alpha) I + alpha 1 1^T, whose inverse needs no solve (Sherman-Morrison):
-    H^-1 g = (g - alpha sum(g) / (1 + (n - 1) alpha)) / (1 - alpha). Raises ConfigurationError unless -1/(block - 1) < alpha < 1.
+    H^-1 g = (g - alpha sum(g) / (1 + (n - 1) alpha)) / (1 - alpha). Raises ConfigurationError unless -1/(block - 1) <
+    alpha < 1.
     """
 
     alpha: float
@@ -222,11 +308,15 @@ class Heterosynaptic:
     memory: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if self.block < 1:
-            raise ConfigurationError(f"block of Heterosynaptic is {self.block}; it must be at least 1")
+        if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:
+            raise ConfigurationError(
+                f"block of Heterosynaptic is {self.block!r}; it must be a whole number of at least 1"
+            )
         lowest = -1.0 / (self.block - 1) if self.block > 1 else float("-inf")
         if not lowest < self.alpha < 1:
-            raise ConfigurationError(f"alpha of Heterosynaptic is {self.alpha}; it must be in ({lowest}, 1) for block {self.block}")
+            raise ConfigurationError(
+                f"alpha of Heterosynaptic is {self.alpha}; it must be in ({lowest}, 1) for block {self.block}"
+            )
 
     def update(self, change: Tensor, weight: Tensor, layout: Layout) -> Tensor:
         total, size = layout.block_sum(change, self.block)
@@ -246,8 +336,6 @@ def flatten(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
     for transform in transforms:
         result.extend(flatten(transform.transforms) if isinstance(transform, Chain) else (transform,))
     return tuple(result)
-
-
 
 
 OPTIMIZERS = ("none", "momentum", "adam", "adamw")

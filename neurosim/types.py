@@ -27,7 +27,7 @@ class ConfigurationError(ValueError):
 
 
 def choice(value: str, allowed: tuple[str, ...] | list[str], what: str) -> str:
-    """Return `value` if it is one of `allowed`; raise ConfigurationError naming `what` and the allowed words otherwise."""
+    """Return `value` if it is one of `allowed`; else ConfigurationError, naming `what` and the allowed words."""
     if value not in allowed:
         raise ConfigurationError(f"{what} is {value!r}; allowed: {', '.join(allowed)}")
     return value

@@ -1,4 +1,7 @@
-"""Wiring that learning schemes share: an error population, and feedback of it. Populations and projections, nothing else."""
+"""Wiring that learning schemes share: an error population, and feedback of it.
+
+Populations and projections, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ TARGET, PREDICTION, ERROR = "target", "prediction", "error"
 def with_error(network: Network, loss: str = "cross_entropy", output: str | None = None) -> Network:
     """Add the populations `target` (driven by the task), `prediction` and `error` = target - prediction, without delay.
 
-    `prediction` relays the field `output` of the output population (None: what leaves by its axon), through a softmax for
-    "cross_entropy", as it is for "mse": either way the error is minus the gradient of the loss with respect to that field.
-    The error arrives at the output population's port `feedback`.
+    `prediction` relays the field `output` of the output population (None: what leaves by its axon), through a softmax
+    for "cross_entropy", as it is for "mse": either way the error is minus the gradient of the loss with respect to
+    that field. The error arrives at the output population's port `feedback`.
     """
     choice(loss, ("cross_entropy", "mse"), "loss")
     size = network[network.output].units

@@ -26,8 +26,9 @@ def compile(
     """Turn a network into a simulator with time step `dt` (ms).
 
     `replicas=R` simulates R copies that differ in what is drawn (weights, wiring, noise): arrays get one more axis,
-    `[T, R, B, N]`; `None` hides that axis. `seed` fixes everything drawn. Raises ConfigurationError for what cannot be: an
-    unknown backend, dtype or device, a delay that is no multiple of dt, a zero-delay cycle, a rule that reads what is not there.
+    `[T, R, B, N]`; `None` hides that axis. `seed` fixes everything drawn. Raises ConfigurationError for what cannot be:
+    an unknown backend, dtype or device, a delay that is no multiple of dt, a zero-delay cycle, a rule that reads what
+    is not there.
     """
     choice(backend, tuple(BACKENDS), "backend")
     choice(dtype, tuple(DTYPES), "dtype")
@@ -43,7 +44,10 @@ def check_device(device: str) -> str:
         raise ConfigurationError(f"device is {device!r}; allowed: cpu, cuda, cuda:<index>")
     index = device.partition(":")[2] or "0"
     if not torch.cuda.is_available() or not index.isdigit() or int(index) >= torch.cuda.device_count():
-        raise ConfigurationError(f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices here; device=cpu works everywhere")
+        raise ConfigurationError(
+            f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices here; "
+            "device=cpu works everywhere"
+        )
     return device
 
 

@@ -1,4 +1,6 @@
-"""The equation of `neurosim.rule` in torch, once, for every rule and every connectivity (see `synapse.py` for the shapes)."""
+"""The equation of `neurosim.rule` in torch, once, for every rule and every connectivity (see `synapse.py` for the
+shapes).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from neurosim.backends.moment import Moment, constant, label
-from neurosim.backends.plan import CONSTANT, Plan, Synapses
+from neurosim.backends.moment import Moment, label
+from neurosim.backends.plan import CONSTANT, Plan, Synapses, per_synapse
 from neurosim.backends.specialise import for_torch
 from neurosim.backends.synapse import BiasOperation, Operation
 from neurosim.factor import Apply, Factor, One, Trace
@@ -37,7 +40,9 @@ class Part:
 
     @property
     def joins(self) -> bool:
-        """May it go through its transforms together with other parts? (All pointwise, with plain numbers as constants.)"""
+        """May it go through its transforms together with other parts? (All pointwise, with plain numbers as
+        constants.)
+        """
         plain = all(isinstance(value, float) for values in self.constants for value in values)
         return plain and None not in self.steps
 
@@ -56,7 +61,9 @@ class Pack:
     def join(self, values: list[Tensor]) -> Tensor:
         if len(values) == 1:
             return values[0]
-        return torch.cat([value.reshape(-1) for value in values] if self.flat else [value.flatten(1) for value in values], -1)
+        return torch.cat(
+            [value.reshape(-1) for value in values] if self.flat else [value.flatten(1) for value in values], -1
+        )
 
     def split(self, value: Tensor) -> list[Tensor]:
         if len(self.shapes) == 1:
@@ -76,27 +83,66 @@ class Learning:
         self.gradient = [(s, s.projection.rule) for s in plan.plastic() if isinstance(s.projection.rule, GradientRule)]
         self.tied = {s.name: s.projection.tied for s in plan.synapses.values() if s.projection.tied is not None}
         self.one = torch.ones(1, 1, 1, dtype=dtype, device=device)
-        for name, (source, how) in self.tied.items():
-            kinds = plan.synapses[name].kind, plan.synapses[source].kind
-            if kinds[0] != kinds[1] or (how == "transpose" and kinds[0] not in ("dense", "one_to_one")):
-                raise ConfigurationError(f"projection {name!r} ({kinds[0]}) cannot be tied to {source!r} ({kinds[1]}) by {how}")
+        self.size = {name: self._sizes_of_signs(name, *tied) for name, tied in self.tied.items()}
+        self.gains = self._gains()
+
+    def _sizes_of_signs(self, name: str, source: str, how: str) -> Tensor | None:
+        """|w| of a projection tied by sign (None for a transpose); ConfigurationError where the tie does not fit."""
+        tied, other = self.plan.synapses[name], self.plan.synapses[source]
+        if tied.kind != other.kind or tied.kind not in ("dense", "one_to_one"):
+            raise ConfigurationError(
+                f"projection {name!r} ({tied.kind}) cannot be tied to {source!r} ({other.kind}): "
+                "both must be dense, or both one-to-one"
+            )
+        if tied.weight_shape != other.weight_shape[::-1]:
+            raise ConfigurationError(
+                f"projection {name!r} has shape {tied.weight_shape}, but the transpose of {source!r}, "
+                f"to which it is tied, has {other.weight_shape[::-1]}"
+            )
+        return self.plan.initial_weight(name).abs().to(self.device, self.dtype) if how == "sign" else None
+
+    def _gains(self) -> dict[tuple[str, str, int, int], Any]:
+        """Per-synapse gains in the layout of the weight, by (projection, part, component, term)."""
+        return {
+            (synapses.name, part.name, c, k): self._numbers(synapses, part.name, term.gain.value, "a PerSynapse gain")
+            for synapses, rule in self.local
+            for part in self.parts[synapses.name]
+            for c, component in enumerate(rule.components)
+            for k, term in enumerate(component.terms)
+            if isinstance(term.gain, PerSynapse)
+        }
+
+    def _numbers(self, synapses: Synapses, part: str, value: Any, what: str) -> Any:
+        """A number, or numbers per synapse (of a bias: per unit) in the layout of the weight."""
+        if np.ndim(value) == 0:
+            return float(value)
+        owner = f"{what} of projection {synapses.name!r}"
+        if part == "weight":
+            return per_synapse(synapses, value, self.plan.replicas, owner).to(self.device, self.dtype)
+        units = (synapses.bias_units,)
+        if np.shape(value) not in (units, (self.plan.replicas, *units)):
+            raise ConfigurationError(
+                f"{owner} has shape {np.shape(value)}, but its bias has shape {units}; "
+                "give one number, bias_transforms of its own, or no bias"
+            )
+        return torch.as_tensor(np.asarray(value, dtype=np.float64)).to(self.device, self.dtype)
 
     def _parts(self, synapses: Synapses) -> tuple[Part, ...]:
         rule = synapses.projection.rule
-        parts = [self._part("weight", self.operations[synapses.name], rule.chain)]
+        parts = [self._part(synapses, "weight", self.operations[synapses.name], rule.chain)]
         if synapses.has_bias:
-            parts.append(self._part("bias", BiasOperation(synapses.bias_units), rule.bias_chain))
+            parts.append(self._part(synapses, "bias", BiasOperation(synapses.bias_units), rule.bias_chain))
         return tuple(parts)
 
-    def _part(self, name: str, operation: Operation, chain: tuple[Any, ...]) -> Part:
+    def _part(self, synapses: Synapses, name: str, operation: Operation, chain: tuple[Any, ...]) -> Part:
         steps = tuple(for_torch(transform.step) if transform.pointwise else None for transform in chain)
         constants = tuple(
-            tuple(self._number(value) for value in transform.constants()) if transform.pointwise else () for transform in chain
+            tuple(self._numbers(synapses, name, value, type(transform).__name__) for value in transform.constants())
+            if transform.pointwise
+            else ()
+            for transform in chain
         )
         return Part(name, operation, chain, steps, constants)
-
-    def _number(self, value: Any) -> Any:
-        return constant(value, self.dtype, self.device)
 
     # ---- memories ---------------------------------------------------------------------------------------------------
 
@@ -105,7 +151,9 @@ class Learning:
         result: dict[str, Any] = {}
         for synapses, rule in self.local:
             if any(component.has_memory or _read_later(rule, index) for index, component in enumerate(rule.components)):
-                result[synapses.name] = {part.name: tuple(self.one[:0] for _ in rule.components) for part in self.parts[synapses.name]}
+                result[synapses.name] = {
+                    part.name: tuple(self.one[:0] for _ in rule.components) for part in self.parts[synapses.name]
+                }
         return result
 
     def learned(self, weight: Mapping[str, Tensor], bias: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -118,7 +166,8 @@ class Learning:
             memory["change"][name] = {}
             memory["transform"][name] = {
                 part.name: tuple(
-                    {slot: torch.zeros_like(start[part.name][name]) for slot in transform.memory} for transform in part.chain
+                    {slot: torch.zeros_like(start[part.name][name]) for slot in transform.memory}
+                    for transform in part.chain
                 )
                 for part in self.parts[name]
             }
@@ -127,7 +176,9 @@ class Learning:
         return memory
 
     def begin(self, learned: dict[str, Any], gradient: list[Any]) -> dict[str, Any]:
-        """A copy (of the dictionaries, not of the tensors) that a phase may write to; gradient weights become leaves."""
+        """A copy (of the dictionaries, not of the tensors) that a phase may write to; gradient weights become
+        leaves.
+        """
         running = {kind: dict(values) for kind, values in learned.items()}
         for synapses, _ in gradient:
             for part in self.parts[synapses.name]:
@@ -135,49 +186,69 @@ class Learning:
         return running
 
     def effective_weight(self, synapses: Synapses, learned: Mapping[str, Any], context: Context) -> Tensor:
-        """The weight that delivers: its own or a tied one, plus this phase's perturbation."""
+        """The weight that delivers: its own (this phase's perturbation and its transfer included) or a tied one."""
         tied = self.tied.get(synapses.name)
         if tied is None:
             weight: Tensor = learned["weight"][synapses.name]
             noise = context.perturbation(self, synapses).get("weight") if synapses.name in self.parts else None
-            return weight if noise is None else weight + noise
+            weight = weight if noise is None else weight + noise
+            transfer = synapses.projection.transfer
+            return weight if transfer is None else torch.as_tensor(for_torch(transfer.fn)(weight, *transfer.constants))
         source: Tensor = learned["weight"][tied[0]]
-        if tied[1] == "sign":
-            return torch.sign(source)
-        return source.transpose(-1, -2) if synapses.kind == "dense" else source
+        if synapses.kind == "dense":
+            source = source.transpose(-1, -2)
+        size = self.size[synapses.name]
+        return source if size is None else size * torch.sign(source)
+
+    def effective_bias(self, synapses: Synapses, learned: Mapping[str, Any], context: Context) -> Tensor:
+        """The bias that delivers, this phase's perturbation included."""
+        bias: Tensor = learned["bias"][synapses.name]
+        noise = context.perturbation(self, synapses).get("bias") if synapses.name in self.parts else None
+        return bias if noise is None else bias + noise
 
     def perturbation(self, synapses: Synapses, context: Context) -> dict[str, Tensor]:
         """Noise on the weights (and biases) of a projection whose rule has `SynapseNoise`, drawn once per phase."""
         rule = synapses.projection.rule
-        sds = [term.gain.sd for component in getattr(rule, "components", ()) for term in component.terms if isinstance(term.gain, SynapseNoise)]
-        if not sds or not context.phase.noise:
+        sd = rule.perturbation if isinstance(rule, ThreeFactorRule) else None
+        if sd is None or not context.phase.noise:
             return {}
         result = {}
         for part in self.parts[synapses.name]:
             stream = Stream(self.plan.seed, f"perturbation/{synapses.name}/{part.name}")
             shape = context.learned[part.name][synapses.name].shape
-            replicas = 1 if synapses.kind == "sparse" and part.name == "weight" else shape[0]
-            element = torch.arange(math.prod(shape) // replicas)
-            normal = stream.normal(torch.arange(replicas)[:, None], 0, context.clock, element)
-            result[part.name] = (sds[0] * normal.reshape(shape)).to(self.device, self.dtype)
+            count = math.prod(shape[1:])
+            counts = [count] * self.plan.replicas
+            if synapses.edges is not None and part.name == "weight":
+                counts = list(synapses.edges.counts)
+            normal = [stream.normal(replica, 0, context.clock, torch.arange(n)) for replica, n in enumerate(counts)]
+            result[part.name] = (sd * torch.cat(normal).reshape(shape)).to(self.device, self.dtype)
         return result
 
     # ---- one time step ----------------------------------------------------------------------------------------------
 
-    def step(self, moment: Moment, old: Mapping[str, Any], learned: dict[str, Any], context: Context, step: int) -> dict[str, Any]:
+    def step(
+        self, moment: Moment, old: Mapping[str, Any], learned: dict[str, Any], context: Context, step: int
+    ) -> dict[str, Any]:
         """Every local rule once: eligibility, modulator, change; update what is due. Returns the new eligibilities.
 
         All changes use the weights of the start of the step: updates are collected and made at the end.
         """
         eligibility, updates = dict(old), list[Update]()
+        last = step == context.phase.steps - 1
         for synapses, rule in self.local:
+            ends = last and (rule.when != "sample" or context.trial_end)
             if not context.learns(synapses.name):
+                if ends and rule.when == "sample":  # what earlier phases of the trial gathered is due all the same
+                    updates.extend(self._waiting(synapses, rule, learned))
                 continue
-            ends = step == context.phase.steps - 1 and (rule.when != "sample" or context.trial_end)
             due = rule.when == "step" or ends
-            forming = due or rule.accumulate != "last"
-            m = self._modulator(synapses, rule, moment, learned, context, step) if forming or rule.modulator.every_step else None
-            reader = Reader(self, synapses, moment)
+            forming = due or last or rule.accumulate != "last"
+            m = (
+                self._modulator(synapses, rule, moment, learned, context, step)
+                if forming or rule.modulator.every_step
+                else None
+            )
+            reader = Reader(self, synapses, moment, context.batch)
             for part in self.parts[synapses.name]:
                 values = None
                 if synapses.name in old:
@@ -190,10 +261,16 @@ class Learning:
         return eligibility
 
     def _modulator(
-        self, synapses: Synapses, rule: ThreeFactorRule, moment: Moment, learned: dict[str, Any], context: Context, step: int
+        self,
+        synapses: Synapses,
+        rule: ThreeFactorRule,
+        moment: Moment,
+        learned: dict[str, Any],
+        context: Context,
+        step: int,
     ) -> Tensor:
         name, post = synapses.name, synapses.post
-        reader = Reader(self, synapses, moment)
+        reader = Reader(self, synapses, moment, context.batch)
         view = View(
             post=reader.post,
             pre=lambda factor: reader.pre(factor)(synapses.delay if isinstance(synapses.delay, int) else 0),
@@ -210,38 +287,69 @@ class Learning:
             specialise=for_torch,
         )
         m, learned["modulator"][name] = rule.modulator.update(view, learned["modulator"][name])
+        size = (self.plan.replicas, context.batch, post.units)
+        if m.dim() and m.shape != size:
+            try:
+                m = m.expand(size)
+            except RuntimeError as error:
+                raise ConfigurationError(
+                    f"the modulator of projection {name!r} has shape {tuple(m.shape)}; it must broadcast to {size} "
+                    "(replicas, batch, post neurons)"
+                ) from error
         if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
-            m = moment.pull_back(post, m)
+            m = moment.pull_back(post, m.expand(size))
         moment.modulators[name] = m
-        return m
+        return torch.as_tensor(m)
 
-    def _gain(self, term: Term, part: Part, synapses: Synapses, learned: Mapping[str, Any], context: Context) -> Any:
-        """A gain in the shape of the weight, or None."""
+    def _gain(
+        self,
+        term: Term,
+        where: tuple[int, int],
+        part: Part,
+        synapses: Synapses,
+        learned: Mapping[str, Any],
+        context: Context,
+    ) -> Any:
+        """The gain of the term at `where` (component, term), in the shape of the weight, or None."""
         if isinstance(term.gain, OfWeight):
-            return for_torch(term.gain.fn)(learned[part.name][synapses.name])
+            return for_torch(term.gain.fn)(learned[part.name][synapses.name], *term.gain.constants)
         if isinstance(term.gain, PerSynapse):
-            return self._number(term.gain.value)
+            return self.gains[synapses.name, part.name, *where]
         if isinstance(term.gain, SynapseNoise):
             return context.perturbation(self, synapses).get(part.name, 0.0)
         return None
 
     def _eligibility(
-        self, reader: Reader, part: Part, rule: ThreeFactorRule, old: tuple[Tensor, ...], learned: Mapping[str, Any], context: Context
+        self,
+        reader: Reader,
+        part: Part,
+        rule: ThreeFactorRule,
+        old: tuple[Tensor, ...],
+        learned: Mapping[str, Any],
+        context: Context,
     ) -> tuple[Tensor, ...]:
-        operation, new = part.operation, []
+        operation, new = part.operation, list[Tensor]()
         for index, component in enumerate(rule.components):
             total: Any = 0.0
             if component.has_memory and old[index].numel():
-                decay = math.exp(-self.plan.dt / component.tau) if component.tau is not None else operation.post(reader.post(component.decay))
+                decay = (
+                    math.exp(-self.plan.dt / component.tau)
+                    if component.tau is not None
+                    else operation.post(reader.post(component.decay))
+                )
                 total = decay * old[index]
-            for term in component.terms:
+            for position, term in enumerate(component.terms):
                 product = operation.post(reader.post(term.post)) * operation.pre(reader.end(part, term.pre))
                 if isinstance(term.gain, OfComponent):
                     gain = (new if term.gain.read == "after" else old)[term.gain.index]
                     product = product * gain if gain.numel() else torch.zeros_like(product)
                 else:
-                    gain = self._gain(term, part, reader.synapses, learned, context)
-                    product = product if gain is None else product * (operation.spread(gain) if isinstance(gain, Tensor) else gain)
+                    gain = self._gain(term, (index, position), part, reader.synapses, learned, context)
+                    product = (
+                        product
+                        if gain is None
+                        else product * (operation.spread(gain) if isinstance(gain, Tensor) else gain)
+                    )
                 total = total + product
             new.append(total)
         return tuple(new)
@@ -260,15 +368,18 @@ class Learning:
         operation = part.operation
         if eligibility is None and rule.share == "sum" and rule.reduce != "sequential":
             change: Any = 0.0
-            for term in rule.components[-1].terms:
+            for position, term in enumerate(rule.components[-1].terms):
                 product = operation.outer(m * reader.post(term.post), reader.end(part, term.pre))
-                gain = self._gain(term, part, reader.synapses, learned, context)
+                where = (len(rule.components) - 1, position)
+                gain = self._gain(term, where, part, reader.synapses, learned, context)
                 change = change + (product if gain is None else product * gain)
             total: Tensor = change
             return total / context.batch if rule.reduce == "mean" else total
         if eligibility is None:
-            eligibility = self._eligibility(reader, part, rule, tuple(self.one[:0] for _ in rule.components), learned, context)
-        spread = operation.post(m.expand(*m.shape[:2], reader.synapses.post.units)) if m.dim() else m
+            eligibility = self._eligibility(
+                reader, part, rule, tuple(self.one[:0] for _ in rule.components), learned, context
+            )
+        spread = operation.post(m) if m.dim() else m
         rows = operation.share(spread * eligibility[-1], rule.share)  # [B, *weight]
         if rule.reduce == "sequential":
             return rows
@@ -281,14 +392,24 @@ class Learning:
         if rule.when == "step":
             return [(synapses, part, change)]
         waiting = learned["change"][synapses.name]
-        if part.name in waiting and rule.accumulate != "last":
+        if part.name in waiting:
             change = waiting[part.name]["sum"] + change
         steps = 1 + (waiting[part.name]["steps"] if part.name in waiting else 0)
         if not due:
             learned["change"][synapses.name] = {**waiting, part.name: {"sum": change, "steps": steps}}
             return []
         learned["change"][synapses.name] = {name: value for name, value in waiting.items() if name != part.name}
-        return [(synapses, part, change / steps if rule.accumulate == "mean" else change)]
+        return [(synapses, part, _mean(rule, change, steps))]
+
+    def _waiting(self, synapses: Synapses, rule: ThreeFactorRule, learned: dict[str, Any]) -> list[Update]:
+        """The update from what was gathered so far, if anything was."""
+        waiting = learned["change"][synapses.name]
+        learned["change"][synapses.name] = {}
+        return [
+            (synapses, part, _mean(rule, waiting[part.name]["sum"], waiting[part.name]["steps"]))
+            for part in self.parts[synapses.name]
+            if part.name in waiting
+        ]
 
     # ---- updates ----------------------------------------------------------------------------------------------------
 
@@ -299,21 +420,23 @@ class Learning:
         for update in updates:
             synapses, part, change = update
             if getattr(synapses.projection.rule, "reduce", "") == "sequential":
-                for row in change:
-                    self._apply([(synapses, part, row)], learned)
+                for index, row in enumerate(change):
+                    self._apply([(synapses, part, row)], learned, index)
                 learned["count"][synapses.name] += len(change) if part is self.parts[synapses.name][-1] else 0
             else:
                 alone = (synapses.name, part.name) if not part.joins else None
-                groups.setdefault((part.chain if alone is None else alone, learned["count"][synapses.name]), []).append(update)
+                groups.setdefault((part.chain if alone is None else alone, learned["count"][synapses.name]), []).append(
+                    update
+                )
         for group in groups.values():
             self._apply(group, learned)
         for synapses in {update[0].name: update[0] for group in groups.values() for update in group}.values():
             learned["count"][synapses.name] += 1
 
-    def _apply(self, group: list[Update], learned: dict[str, Any]) -> None:
+    def _apply(self, group: list[Update], learned: dict[str, Any], earlier: int = 0) -> None:
         """w <- C(w + T(change)), with the memories of the transforms, for parts that share their transforms."""
         first = group[0][1]
-        count = float(learned["count"][group[0][0].name])
+        count = float(learned["count"][group[0][0].name] + earlier)
         weights = [learned[part.name][synapses.name] for synapses, part, _ in group]
         slots = [learned["transform"][synapses.name][part.name] for synapses, part, _ in group]
         pack = Pack(weights)
@@ -342,21 +465,31 @@ class Learning:
         learn = phase.learn
         return [(s, rule) for s, rule in self.gradient if (learn if isinstance(learn, bool) else s.name in learn)]
 
-    def descend(self, learned: dict[str, Any], gradient: list[Any], moments: list[Moment], context: Context) -> dict[str, Any]:
+    def descend(
+        self, learned: dict[str, Any], gradient: list[Any], moments: list[Moment], context: Context
+    ) -> dict[str, Any]:
         """One update of every gradient rule from the loss of the phase that `moments` recorded."""
         rule = gradient[0][1]
         output = self.plan.network[rule.output]
         recorded = torch.stack([moment.now[f"{output.name}.{output.axon}"] for moment in moments])
         value = rule.decoder(recorded, self.plan.dt)
         if rule.target not in context.signals:
-            raise ConfigurationError(f"a gradient rule reads the signal {rule.target!r}; the phase carries: {', '.join(context.signals) or 'none'}")
+            raise ConfigurationError(
+                f"a gradient rule reads the signal {rule.target!r}; "
+                f"the phase carries: {', '.join(context.signals) or 'none'}"
+            )
         loss = task_loss(value, context.signals[rule.target], rule.loss).mean(-1).sum()  # replicas do not meet: sum
         leaves = [(s, part, learned[part.name][s.name]) for s, _ in gradient for part in self.parts[s.name]]
-        slopes = torch.autograd.grad(loss, [leaf for _, _, leaf in leaves], allow_unused=True)
+        slopes: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if loss.requires_grad:  # else no plastic weight reaches the output in this phase
+            slopes = torch.autograd.grad(loss, [leaf for _, _, leaf in leaves], allow_unused=True)
         with torch.no_grad():
             for synapses, part, leaf in leaves:
                 learned[part.name][synapses.name] = leaf.detach()
-            changes = [torch.zeros_like(leaf) if slope is None else -slope for (_, _, leaf), slope in zip(leaves, slopes, strict=True)]
+            changes = [
+                torch.zeros_like(leaf) if slope is None else -slope
+                for (_, _, leaf), slope in zip(leaves, slopes, strict=True)
+            ]
             self._update([(s, part, change) for (s, part, _), change in zip(leaves, changes, strict=True)], learned)
         return learned
 
@@ -364,16 +497,25 @@ class Learning:
 class Reader:
     """Values of factors at the two ends of one projection, in one step."""
 
-    def __init__(self, learning: Learning, synapses: Synapses, moment: Moment):
+    def __init__(self, learning: Learning, synapses: Synapses, moment: Moment, batch: int):
         self.synapses, self.moment, self.learning = synapses, moment, learning
+        self.size = (learning.plan.replicas, batch)
 
     def post(self, factor: Factor | None) -> Tensor:
         """A post factor `[R, B, P]`, `dendritic_delay` late."""
-        return self._value(self.synapses.post.name, factor, self.synapses.dendritic)
+        return self._full(
+            self._value(self.synapses.post.name, factor, self.synapses.dendritic), self.synapses.post.units
+        )
 
     def pre(self, factor: Factor) -> Any:
-        """A pre factor as a function of the axonal delay."""
-        return lambda delay: self._value(self.synapses.pre.name, factor, delay)
+        """A pre factor `[R, B, Q]` as a function of the axonal delay."""
+        units = self.synapses.pre.units
+        return lambda delay: self._full(self._value(self.synapses.pre.name, factor, delay), units)
+
+    def _full(self, value: Tensor, units: int) -> Tensor:
+        """The constant 1, and a port where nothing arrived, are `[1, 1, 1]`."""
+        size = (*self.size, units)
+        return value if value.shape == size else value.expand(size)
 
     def end(self, part: Part, factor: Factor) -> Any:
         """The pre factor of a weight, or of a bias (whose pre end is the constant 1)."""
@@ -383,7 +525,8 @@ class Reader:
         if factor is None or isinstance(factor, One):
             return self.learning.one
         if isinstance(factor, Apply):
-            return for_torch(factor.fn)(*(self._value(population, argument, delay) for argument in factor.arguments))  # type: ignore[no-any-return]
+            values = [self._value(population, argument, delay) for argument in factor.arguments]
+            return for_torch(factor.fn)(*values, *factor.constants)  # type: ignore[no-any-return]
         if isinstance(factor, Trace) and factor.read == "before":
             decay = math.exp(-self.learning.plan.dt / factor.tau)
             return decay * self.moment.read(label(population, factor), delay + 1)
@@ -391,14 +534,22 @@ class Reader:
 
 
 def task_loss(value: Tensor, target: Tensor, loss: str) -> Tensor:
-    """Loss `[R, B]`: "cross_entropy" -sum target log softmax(value), or "mse" 0.5 sum (value - target)^2, over outputs."""
+    """Loss `[R, B]`: "cross_entropy" -sum target log softmax(value), or "mse" 0.5 sum (value - target)^2, over
+    outputs.
+    """
     if loss == "cross_entropy":
         return -(target * torch.log_softmax(value, -1)).sum(-1)
     return 0.5 * ((value - target) ** 2).sum(-1)
 
 
+def _mean(rule: ThreeFactorRule, change: Tensor, steps: int) -> Tensor:
+    return change / steps if rule.accumulate == "mean" else change
+
+
 def _read_later(rule: ThreeFactorRule, index: int) -> bool:
     """Does a later component read component `index`? Then its value is kept, memory or not."""
     return any(
-        isinstance(term.gain, OfComponent) and term.gain.index == index for component in rule.components for term in component.terms
+        isinstance(term.gain, OfComponent) and term.gain.index == index
+        for component in rule.components
+        for term in component.terms
     )

@@ -16,11 +16,17 @@ from neurosim.types import Tensor
 def label(population: str, leaf: Leaf) -> str:
     """The name under which a population's field or trace is held: "hidden.spike", "hidden.spike~20.0sum"."""
     leaf = canonical(leaf)
-    return f"{population}.{leaf.name}" if isinstance(leaf, Field) else f"{label(population, leaf.of)}~{leaf.tau}{leaf.mode}"
+    return (
+        f"{population}.{leaf.name}"
+        if isinstance(leaf, Field)
+        else f"{label(population, leaf.of)}~{float(leaf.tau)}{leaf.mode}"
+    )
 
 
 class Moment:
-    """`now` fills up in the course of a step; `read(label, d)` gives a value of d steps ago, zero where nothing arrived."""
+    """`now` fills up in the course of a step; `read(label, d)` gives a value of d steps ago, zero where nothing
+    arrived.
+    """
 
     def __init__(self, activity: dict[str, Any], learned: dict[str, Any], clock: int, zero: Tensor):
         self.now: dict[str, Tensor] = {}
@@ -55,7 +61,9 @@ class Moment:
 
 
 def over_channels(function: Any, shape: tuple[int, ...], *values: Tensor) -> Tensor:
-    """Apply a vector function over the units of a flat population, or over the channels at each position of a shaped one."""
+    """Apply a vector function over the units of a flat population, or over the channels at each position of a shaped
+    one.
+    """
     if len(shape) == 1:
         flat: Tensor = function(*values)
         return flat

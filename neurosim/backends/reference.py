@@ -31,7 +31,7 @@ from neurosim.network import Population
 from neurosim.phase import Held, Phase, expand
 from neurosim.random import Stream, grid
 from neurosim.recorder import Probe, Recording
-from neurosim.types import DTYPES, Tensor
+from neurosim.types import DTYPES, ConfigurationError, Tensor
 
 NOISE_CHUNK = 64  # steps of noise drawn at once: one Philox call costs as much as 100 small operations
 
@@ -45,18 +45,30 @@ class Reference:
         self.operations = {name: operation(s, plan.replicas, self.device) for name, s in plan.synapses.items()}
         self.cells = {name: Cell(plan, plan.network[name], self.dtype, self.device) for name in plan.order}
         self.releases = {
-            s.name: Release(s, plan.dt, self.dtype, self.device) for s in plan.synapses.values() if s.projection.release is not None
+            s.name: Release(s, plan.dt, self.dtype, self.device)
+            for s in plan.synapses.values()
+            if s.projection.release is not None
         }
         self.learning = Learning(plan, self.operations, self.dtype, self.device)
         self.zero = torch.zeros(1, 1, 1, dtype=self.dtype, device=self.device)
-        self.filters = [(label(name, t.of), label(name, t), t.mode, math.exp(-plan.dt / t.tau)) for name, t in plan.traces]
+        self.filters = [
+            (label(name, t.of), label(name, t), t.mode, math.exp(-plan.dt / t.tau)) for name, t in plan.traces
+        ]
         self.memories = {label(name, leaf): depth for (name, leaf), depth in plan.history.items()}
         self.units = self._drive_sizes()
+        # What is sent on from a port may be [1, 1, 1], where nothing arrived.
+        self.forwarding = {
+            s.name for s in plan.synapses.values() if s.sent not in (*s.pre.neuron.outputs, *s.pre.neuron.states)
+        }
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def init(self, batch: int, learned: dict[str, Any] | None = None) -> State:
-        """A state at clock 0 for `batch` rows: initial activity; weights from (seed, replica), or those of `learned`."""
+        """A state at clock 0 for `batch` rows: initial activity; weights from (seed, replica), or those of
+        `learned`.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise ConfigurationError(f"batch is {batch!r}; it must be a whole number of at least 1")
         return State(self._activity(batch), self._learned() if learned is None else learned, 0)
 
     def fresh(self, state: State, batch: int | None = None) -> State:
@@ -65,9 +77,13 @@ class Reference:
         return State(self._activity(rows), state.learned, state.clock)
 
     def repeat(self, state: State, batch: int) -> State:
-        """`state` with `batch` rows: its own rows, repeated in order as often as needed. Eligibilities start at rest."""
+        """`state` with `batch` rows: its own rows, repeated in order as often as needed. Eligibilities start at
+        rest.
+        """
         rows = torch.arange(batch, device=self.device) % self.batch(state)
-        kept = {name: _rows(part, rows) for name, part in state.activity.items() if name not in ("batch", "eligibility")}
+        kept = {
+            name: _rows(part, rows) for name, part in state.activity.items() if name not in ("batch", "eligibility")
+        }
         return State({**kept, "batch": batch, "eligibility": self.learning.activity(batch)}, state.learned, state.clock)
 
     @staticmethod
@@ -88,7 +104,9 @@ class Reference:
             },
             "release": {name: release.start(*size) for name, release in self.releases.items()},
             "trace": {own: self._zeros(*size, units[own.split(".")[0]]) for _, own, _, _ in self.filters},
-            "history": {own: (self._zeros(*size, units[own.split(".")[0]]),) * depth for own, depth in self.memories.items()},
+            "history": {
+                own: (self._zeros(*size, units[own.split(".")[0]]),) * depth for own, depth in self.memories.items()
+            },
             "eligibility": self.learning.activity(batch),
         }
 
@@ -97,23 +115,46 @@ class Reference:
 
     def _learned(self) -> dict[str, Any]:
         plan = self.plan
-        weight = {name: plan.initial_weight(name).to(self.device, self.dtype) for name, s in plan.synapses.items() if not s.projection.tied}
-        bias = {name: plan.initial_bias(name).to(self.device, self.dtype) for name, s in plan.synapses.items() if s.has_bias}
+        weight = {
+            name: plan.initial_weight(name).to(self.device, self.dtype)
+            for name, s in plan.synapses.items()
+            if not s.projection.tied
+        }
+        bias = {
+            name: plan.initial_bias(name).to(self.device, self.dtype) for name, s in plan.synapses.items() if s.has_bias
+        }
         return {"weight": weight, "bias": bias, **self.learning.learned(weight, bias)}
 
     # ---- run --------------------------------------------------------------------------------------------------------
 
-    def run(self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()) -> tuple[State, Recording]:
-        """Run a phase, or the phases of a trial one after the other; return the new state and what the probes asked for.
+    def run(
+        self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()
+    ) -> tuple[State, Recording]:
+        """Run a phase, or the phases of a trial one after the other; return the new state and what the probes asked
+        for.
 
-        Rules with `when="sample"` act at the end of the call. Raises ConfigurationError where phase or probe do not fit.
+        Rules with `when="sample"` act at the end of the call. Raises ConfigurationError where phase or probe do not
+        fit.
         """
         phases = (phase,) if isinstance(phase, Phase) else tuple(phase)
+        for part in phases:
+            part.check(self.units, self.batch(state), self.plan.replicas)
+            self._check_names(part)
         tape = Tape(self.plan, probes, self.learning)
         for position, part in enumerate(phases):
-            part.check(self.units, self.batch(state), self.plan.replicas)
             state = self._phase(state, part, tape, trial_end=position == len(phases) - 1)
         return state, tape.recording(self.hide_replicas)
+
+    def _check_names(self, phase: Phase) -> None:
+        plastic = [synapses.name for synapses in self.plan.plastic()]
+        learn = () if isinstance(phase.learn, bool) else phase.learn
+        for what, names, allowed in (("learn", learn, plastic), ("silent", phase.silent, list(self.plan.synapses))):
+            for name in names:
+                if name not in allowed:
+                    those = "projections with a rule" if what == "learn" else "projections"
+                    raise ConfigurationError(
+                        f"{what} of phase {phase.name!r} names {name!r}; {those}: {', '.join(allowed) or 'none'}"
+                    )
 
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
         gradient = self.learning.gradient_rules(phase)
@@ -134,16 +175,20 @@ class Reference:
                 activity = _detached(activity)
         return State(activity, learned, state.clock + phase.steps)
 
-    def step(self, activity: dict[str, Any], learned: dict[str, Any], context: Context, step: int) -> tuple[dict[str, Any], Moment]:
+    def step(
+        self, activity: dict[str, Any], learned: dict[str, Any], context: Context, step: int
+    ) -> tuple[dict[str, Any], Moment]:
         """One time step; `learned` belongs to the running phase and is updated in place, `activity` is not."""
         moment = Moment(activity, learned, context.clock + step, self.zero)
         context.learned = learned
         states = {name: self._integrate(name, activity, moment, context, step) for name in self.plan.order}  # 1
         for synapses in self.plan.teaching:  # 2
             if synapses.name not in context.phase.silent:
-                moment.add(f"{synapses.post.name}.{synapses.port}", self._deliver(synapses, moment, context))
+                port = f"{synapses.post.name}.{synapses.port}"
+                moment.add(port, self._deliver(synapses, moment, context), synapses.combine)
         self._filter(activity["trace"], moment)  # 3
-        eligibility = self.learning.step(moment, activity["eligibility"], learned, context, step)  # 4, 5
+        with torch.no_grad():  # 4, 5: a local rule leaves no graph, also beside a gradient rule
+            eligibility = self.learning.step(moment, activity["eligibility"], learned, context, step)
         return {
             "batch": activity["batch"],
             "state": states,
@@ -153,14 +198,17 @@ class Reference:
             "eligibility": eligibility,
         }, moment
 
-    def _integrate(self, name: str, activity: dict[str, Any], moment: Moment, context: Context, step: int) -> dict[str, Tensor]:
+    def _integrate(
+        self, name: str, activity: dict[str, Any], moment: Moment, context: Context, step: int
+    ) -> dict[str, Tensor]:
         cell = self.cells[name]
         for synapses in self.plan.driving[name]:
             if synapses.name not in context.phase.silent:
                 moment.add(f"{name}.{synapses.port}", self._deliver(synapses, moment, context), synapses.combine)
         for port, drive in context.drive.get(name, ()):
             moment.add(f"{name}.{port}", drive.x if isinstance(drive, Held) else drive[step])
-        ports = [moment.now.get(port, self.zero) for port in cell.ports]
+        nothing = self.zero if cell.states else self.zero.expand(self.plan.replicas, context.batch, cell.units)
+        ports = [moment.now.get(port, nothing) for port in cell.ports]
         states = cell(activity["state"][name], ports, context.noise(name, step), moment)
         for own, release in self.releases.items():
             if self.plan.synapses[own].pre.name == name:
@@ -169,12 +217,20 @@ class Reference:
 
     def _deliver(self, synapses: Synapses, moment: Moment, context: Context) -> Tensor:
         name = synapses.name
-        source = f"{synapses.pre.name}.{synapses.sent}" if name not in self.releases else f"{released_by(name)}.released"
+        source = (
+            f"{synapses.pre.name}.{synapses.sent}" if name not in self.releases else f"{released_by(name)}.released"
+        )
         weight = self.learning.effective_weight(synapses, moment.learned, context)
-        arriving = self.operations[name].deliver(weight, lambda delay: moment.read(source, delay))
+        size = (self.plan.replicas, context.batch, synapses.pre.units) if name in self.forwarding else None
+
+        def read(delay: int) -> Tensor:
+            value = moment.read(source, delay)
+            return value if size is None else value.expand(size)
+
+        arriving = self.operations[name].deliver(weight, read)
         if not synapses.has_bias:
             return arriving
-        bias = moment.learned["bias"][name]
+        bias = self.learning.effective_bias(synapses, moment.learned, context)
         if synapses.kind == "convolution":
             bias = bias.repeat_interleave(synapses.post.units // synapses.bias_units, -1)
         return arriving + bias[:, None, :]
@@ -216,7 +272,9 @@ class Cell:
             source = plan.network[self.lateral.of]
             self.source, self.through = source, source.lateral
 
-    def __call__(self, states: Mapping[str, Tensor], ports: list[Tensor], noise: tuple[Tensor, ...], moment: Moment) -> dict[str, Tensor]:
+    def __call__(
+        self, states: Mapping[str, Tensor], ports: list[Tensor], noise: tuple[Tensor, ...], moment: Moment
+    ) -> dict[str, Tensor]:
         """Advance one step; write states and outputs into `moment`; return the new states."""
         result = self.step(*(states[name] for name in self.states), *ports, *noise, *self.constants)
         count = len(self.states)
@@ -244,7 +302,7 @@ class Release:
     """Short-term plasticity of one projection: a scalar step per pre-synaptic neuron, at the time of emission."""
 
     def __init__(self, synapses: Synapses, dt: float, dtype: torch.dtype, device: torch.device):
-        model = synapses.projection.release
+        model = synapses.release
         self.states, self.initial, self.units = model.states, model.initial(), synapses.pre.units
         self.step = for_torch(model.step, None)
         self.constants = tuple(per_neuron(value, dtype, device) for value in model.constants(dt))
@@ -252,7 +310,10 @@ class Release:
 
     def start(self, replicas: int, batch: int) -> dict[str, Tensor]:
         size = (replicas, batch, self.units)
-        return {name: torch.full(size, float(self.initial[name]), dtype=self.dtype, device=self.device) for name in self.states}
+        return {
+            name: torch.full(size, float(self.initial[name]), dtype=self.dtype, device=self.device)
+            for name in self.states
+        }
 
     def __call__(self, states: Mapping[str, Tensor], moment: Moment, synapses: Synapses) -> dict[str, Tensor]:
         spike = moment.read(f"{synapses.pre.name}.{synapses.sent}", 0)
@@ -264,13 +325,17 @@ class Release:
 class Context:
     """What holds for the length of a phase: drives, signals and noise as tensors, who learns, where it starts."""
 
-    def __init__(self, simulator: Reference, phase: Phase, batch: int, clock: int, trial_end: bool, learned: dict[str, Any]):
+    def __init__(
+        self, simulator: Reference, phase: Phase, batch: int, clock: int, trial_end: bool, learned: dict[str, Any]
+    ):
         plan = simulator.plan
         self.phase, self.clock, self.trial_end, self.batch = phase, clock, trial_end, batch
         self.dtype, self.device = simulator.dtype, simulator.device
         self.drive = self._drives(simulator, batch)
         shape = (plan.replicas, batch, -1)
-        self.signals = {name: torch.as_tensor(x).to(self.device, self.dtype).expand(shape) for name, x in phase.signals.items()}
+        self.signals = {
+            name: torch.as_tensor(x).to(self.device, self.dtype).expand(shape) for name, x in phase.signals.items()
+        }
         self._noisy = {name: plan.neurons[name].draws for name in plan.order if plan.neurons[name].draws}
         self._chunks: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
         self._plan = plan
@@ -279,7 +344,7 @@ class Context:
         self._samples = torch.arange(batch) if phase.samples is None else phase.samples
 
     def _drives(self, simulator: Reference, batch: int) -> dict[str, list[tuple[str, Any]]]:
-        network, drives = simulator.plan.network, {}
+        network, drives = simulator.plan.network, dict[str, list[tuple[str, Any]]]()
         for target, value in self.phase.drive.items():
             name, _, port = target.partition(".")
             if name not in drives:
@@ -313,9 +378,13 @@ class Context:
         units = self._plan.network[name].units
         if not self.phase.noise:
             fill = 1.0 if kind == "uniform" else 0.0  # a uniform of 1 lets no Poisson source spike
-            return torch.full((stop - start, self._plan.replicas, self.batch, units), fill, dtype=self.dtype, device=self.device)
+            return torch.full(
+                (stop - start, self._plan.replicas, self.batch, units), fill, dtype=self.dtype, device=self.device
+            )
         stream = Stream(self._plan.seed, f"noise/{name}/{kind}")
-        address = grid(self._plan.replica_ids.to(self.device), self._samples, range(self.clock + start, self.clock + stop), units)
+        address = grid(
+            self._plan.replica_ids.to(self.device), self._samples, range(self.clock + start, self.clock + stop), units
+        )
         draw = stream.uniform if kind == "uniform" else stream.normal
         return draw(*address, dtype=self.dtype)
 

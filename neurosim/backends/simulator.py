@@ -13,15 +13,13 @@ from neurosim.recorder import Probe, Recording
 class State(NamedTuple):
     """All that a simulation carries: `activity` (forgotten by `fresh`), `learned` (kept) and the `clock` in steps.
 
-    `activity` and `learned` are nested dictionaries and tuples of tensors, so a checkpoint can write them. The clock never goes back: random
-    streams are addressed by it.
+    `activity` and `learned` are nested dictionaries and tuples of tensors, so a checkpoint can write them. The clock
+    never goes back: random streams are addressed by it.
     """
 
     activity: dict[str, Any]
     learned: dict[str, Any]
     clock: int
-
-
 
 
 class Simulator(Protocol):
@@ -35,4 +33,6 @@ class Simulator(Protocol):
 
     def repeat(self, state: State, batch: int) -> State: ...
 
-    def run(self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()) -> tuple[State, Recording]: ...
+    def run(
+        self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()
+    ) -> tuple[State, Recording]: ...

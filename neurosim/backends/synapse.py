@@ -47,13 +47,17 @@ class Operation(Protocol):
 
     def total_max(self, x: Tensor) -> Tensor: ...
 
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor: ...
+
     def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]: ...
 
     def from_pre(self, values: Any) -> Tensor: ...
 
 
 def block_sums(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Sum and size of blocks of consecutive entries of the last axis, spread back over the entries; the last may be short."""
+    """Sum and size of blocks of consecutive entries of the last axis, spread back over the entries; the last may be
+    short.
+    """
     length = rows.shape[-1]
     padded = functional.pad(rows, (0, -length % block)).unflatten(-1, (-1, block))
     total = padded.sum(-1, keepdim=True).expand(padded.shape).flatten(-2)[..., :length]
@@ -62,8 +66,16 @@ def block_sums(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
     return total, size
 
 
+def percentile(rows: Tensor, percent: float) -> Tensor:
+    """Entry round(percent / 100 (n - 1)) of the sorted last axis `[..., n]` -> `[..., 1]`."""
+    entry = round(percent / 100.0 * (rows.shape[-1] - 1))
+    return rows.sort(-1).values[..., entry : entry + 1]
+
+
 class Matrix:
-    """What dense weights and convolutions share: a row is one post-synaptic neuron or channel, all other axes are its inputs."""
+    """What dense weights and convolutions share: a row is one post-synaptic neuron or channel, all other axes are its
+    inputs.
+    """
 
     def _rows(self, x: Tensor) -> Tensor:
         return x.flatten(2)
@@ -77,6 +89,9 @@ class Matrix:
     def total_max(self, x: Tensor) -> Tensor:
         return x.flatten(1).amax(-1).reshape(-1, *[1] * (x.dim() - 1))
 
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
+        return percentile(x.flatten(1), percent).reshape(-1, *[1] * (x.dim() - 1))
+
     def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
         total, size = block_sums(self._rows(x), block)
         return total.reshape(x.shape), size.reshape(x.shape[2:])
@@ -86,7 +101,7 @@ class DenseOperation(Matrix):
     batch_axis = 1
 
     def __init__(self, synapses: Synapses, device: torch.device):
-        self.delay = synapses.delay
+        self.delay, self.pres = one_delay(synapses), synapses.pre.units
         self.device = device
 
     def deliver(self, weight: Tensor, read: Read) -> Tensor:
@@ -108,18 +123,19 @@ class DenseOperation(Matrix):
         return change.transpose(0, 1)
 
     def from_pre(self, values: Any) -> Tensor:
-        return torch.as_tensor(values, device=self.device)
+        return per_pre(values, self.pres, self.device)
 
 
 class OneToOneOperation:
     batch_axis = 1
 
     def __init__(self, synapses: Synapses, device: torch.device):
-        self.delay = synapses.delay
+        self.delay, self.pres = one_delay(synapses), synapses.pre.units
         self.device = device
         # Error wiring is one-to-one with weight 1 or -1: no product, no copy (a third of the time of a small step).
         weight = synapses.projection.weight
-        self.identity = synapses.projection.rule is None and isinstance(weight, int | float) and weight == 1
+        fixed = synapses.projection.rule is None and synapses.projection.tied is None
+        self.identity = fixed and isinstance(weight, int | float) and weight == 1
 
     def deliver(self, weight: Tensor, read: Read) -> Tensor:
         return read(self.delay) if self.identity else weight[:, None, :] * read(self.delay)
@@ -148,11 +164,14 @@ class OneToOneOperation:
     def total_max(self, x: Tensor) -> Tensor:
         return x.amax(-1, keepdim=True)
 
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
+        return percentile(x, percent)
+
     def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
         return x, torch.ones((), dtype=x.dtype, device=x.device)
 
     def from_pre(self, values: Any) -> Tensor:
-        return torch.as_tensor(values, device=self.device)
+        return per_pre(values, self.pres, self.device)
 
 
 class SparseOperation:
@@ -217,6 +236,10 @@ class SparseOperation:
         largest = torch.full((self.replicas,), -torch.inf, dtype=x.dtype, device=x.device)
         return largest.scatter_reduce(0, self._edge_replica, x, "amax")[self._edge_replica]
 
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
+        parts = x.split(torch.bincount(self._edge_replica, minlength=self.replicas).tolist())
+        return torch.cat([percentile(part, percent).expand(len(part)) for part in parts if len(part)] or [x])
+
     def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
         row = self.post_index[self._order]
         start = torch.searchsorted(row, row)  # the first edge of each edge's row, in sorted order
@@ -229,8 +252,9 @@ class SparseOperation:
         return zeros.index_add(0, index, x)[index], zeros.index_add(0, index, torch.ones_like(x))[index]
 
     def from_pre(self, values: Any) -> Tensor:
-        values = torch.as_tensor(values, device=self.device)
-        return values if values.dim() == 0 else values[self.pre_index % self.pres]
+        values = per_pre(values, self.pres, self.device)
+        spread: Tensor = values if values.dim() == 0 else values[self.pre_index % self.pres]
+        return spread
 
 
 class ConvolutionOperation(Matrix):
@@ -240,35 +264,46 @@ class ConvolutionOperation(Matrix):
 
     def __init__(self, synapses: Synapses, device: torch.device):
         connectivity = synapses.projection.connectivity
-        self.delay, self.device = synapses.delay, device
+        self.delay, self.device = one_delay(synapses), device
         self.kernel, self.stride, self.padding = connectivity.kernel, connectivity.stride, connectivity.padding
         self.pre_shape, self.post_shape = synapses.pre.shape, synapses.post.shape
+        self.positions = self.post_shape[1] * self.post_shape[2]
 
     def deliver(self, weight: Tensor, read: Read) -> Tensor:
         value = read(self.delay)
         replicas, batch = weight.shape[0], value.shape[1]
-        image = value.expand(replicas, batch, -1).transpose(0, 1).reshape(batch, replicas * self.pre_shape[0], *self.pre_shape[1:])
+        image = (
+            value.expand(replicas, batch, -1)
+            .transpose(0, 1)
+            .reshape(batch, replicas * self.pre_shape[0], *self.pre_shape[1:])
+        )
         out = functional.conv2d(image, weight.flatten(0, 1), stride=self.stride, padding=self.padding, groups=replicas)
         return out.reshape(batch, replicas, -1).transpose(0, 1)
 
     def post(self, value: Tensor) -> Tensor:
-        return value.unflatten(-1, (self.post_shape[0], -1)).unsqueeze(-1)  # [R, B, O, L, 1]
+        split: Tensor = value.unflatten(-1, (self.post_shape[0], -1)).unsqueeze(-1)  # [R, B, O, L, 1]
+        return split
 
     def pre(self, read: Read) -> Tensor:
         return self._patches(read).unsqueeze(2)  # [R, B, 1, L, J]
 
     def _patches(self, read: Read) -> Tensor:
         value = read(self.delay)
+        if value.stride(-1) == 0:  # the constant 1 has no border: unlike activity, it is not padded with zeros
+            size = (*value.shape[:2], self.positions, self.pre_shape[0] * self.kernel**2)
+            return value[..., :1, None].expand(size)
         image = value.reshape(-1, *self.pre_shape)
         patches = functional.unfold(image, self.kernel, padding=self.padding, stride=self.stride)
-        return patches.transpose(1, 2).unflatten(0, value.shape[:2])  # [R, B, L, J]
+        split: Tensor = patches.transpose(1, 2).unflatten(0, value.shape[:2])  # [R, B, L, J]
+        return split
 
     def outer(self, post: Tensor, read: Read) -> Tensor:
         value = post.unflatten(-1, (self.post_shape[0], -1))
         return self._weight_shape(torch.einsum("rbol,rblj->roj", value, self._patches(read)))
 
     def _weight_shape(self, flat: Tensor) -> Tensor:
-        return flat.unflatten(-1, (self.pre_shape[0], self.kernel, self.kernel))
+        split: Tensor = flat.unflatten(-1, (self.pre_shape[0], self.kernel, self.kernel))
+        return split
 
     def spread(self, weight: Tensor) -> Tensor:
         return weight.flatten(2)[:, None, :, None, :]  # [R, 1, O, 1, J]
@@ -277,14 +312,16 @@ class ConvolutionOperation(Matrix):
         return self._weight_shape(join(change, 3, how)).transpose(0, 1)
 
     def from_pre(self, values: Any) -> Tensor:
-        values = torch.as_tensor(values, device=self.device)
-        if values.dim() == 0:
-            return values
-        raise ConfigurationError("a convolution shares its weights, so a sign per pre neuron cannot be kept; give one number")
+        number = torch.as_tensor(values, device=self.device)
+        if number.dim() == 0:
+            return number
+        raise ConfigurationError(
+            "a convolution shares its weights, so a sign per pre neuron cannot be kept; give one number"
+        )
 
 
 class BiasOperation:
-    """A bias: a synapse from a constant 1; `read` is then the constant's value, a scalar."""
+    """A bias: a synapse from a constant 1; `read` is then the value of the constant, or of its trace, `[R, B, 1]`."""
 
     batch_axis = 1
 
@@ -295,13 +332,14 @@ class BiasOperation:
         raise NotImplementedError("a bias is added where its projection delivers")
 
     def post(self, value: Tensor) -> Tensor:
-        return value.unflatten(-1, (self.units, -1))
+        split: Tensor = value.unflatten(-1, (self.units, -1))
+        return split
 
     def pre(self, read: Read) -> Tensor:
-        return read(0)
+        return read(0).unsqueeze(-1)
 
     def outer(self, post: Tensor, read: Read) -> Tensor:
-        return (self.post(post) * read(0)).sum((1, 3))
+        return (self.post(post) * self.pre(read)).sum((1, 3))
 
     def spread(self, weight: Tensor) -> Tensor:
         return weight[:, None, :, None]
@@ -318,11 +356,31 @@ class BiasOperation:
     def total_max(self, x: Tensor) -> Tensor:
         return x.amax(-1, keepdim=True)
 
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
+        return percentile(x, percent)
+
     def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
         return x, torch.ones((), dtype=x.dtype, device=x.device)
 
     def from_pre(self, values: Any) -> Tensor:
         return torch.as_tensor(1.0)
+
+
+def one_delay(synapses: Synapses) -> int:
+    """The delay of a projection whose synapses share one (the plan turns all others into edges)."""
+    if isinstance(synapses.delay, Tensor):
+        raise ConfigurationError(f"projection {synapses.name!r} has a delay per synapse, which only edges have")
+    return synapses.delay
+
+
+def per_pre(values: Any, pres: int, device: torch.device) -> Tensor:
+    """One number, or one per pre neuron `[Q]`."""
+    tensor = torch.as_tensor(values, device=device)
+    if tensor.dim() and tensor.shape != (pres,):
+        raise ConfigurationError(
+            f"got numbers of shape {tuple(tensor.shape)}; allowed: one, or one per pre neuron ({pres})"
+        )
+    return tensor
 
 
 def join(change: Tensor, axis: int, how: str) -> Tensor:

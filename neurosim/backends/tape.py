@@ -11,6 +11,7 @@ import torch
 from neurosim.backends.moment import Moment
 from neurosim.backends.plan import Plan
 from neurosim.recorder import Probe, Recording
+from neurosim.rule import ThreeFactorRule
 from neurosim.types import ConfigurationError, Tensor
 
 if TYPE_CHECKING:
@@ -20,15 +21,18 @@ LEARNING_FIELDS = ("weight", "bias", "eligibility", "modulator")
 
 
 class Tape:
-    """Checks the probes against the plan, then keeps their rows."""
+    """Checks the probes against the plan, then keeps their rows, all of them `[R, ...]`."""
 
     def __init__(self, plan: Plan, probes: Sequence[Probe], learning: Learning):
-        self.plan, self.probes = plan, tuple(probes)
-        self.rows: dict[str, list[Tensor]] = {probe.key: [] for probe in self.probes}
-        self.steps: dict[str, list[int]] = {probe.key: [] for probe in self.probes}
+        self.plan, self.probes, self.learning = plan, tuple(probes), learning
+        self.rows: dict[str, list[Tensor]] = {}
+        self.steps: dict[str, list[int]] = {}
         self.start: int | None = None
         for probe in self.probes:
             self._check(probe)
+            if probe.key in self.rows:
+                raise ConfigurationError(f"two probes ask for {probe.key!r}; one is enough, give it the units of both")
+            self.rows[probe.key], self.steps[probe.key] = [], []
 
     def _check(self, probe: Probe) -> None:
         network = self.plan.network
@@ -40,7 +44,36 @@ class Tape:
             names = [p.name for p in network.populations] + list(self.plan.synapses)
             raise ConfigurationError(f"a probe asks for {probe.target!r}; the network has: {', '.join(names)}")
         if probe.field not in allowed:
-            raise ConfigurationError(f"a probe asks for {probe.field!r} of {probe.target!r}; it has: {', '.join(allowed)}")
+            raise ConfigurationError(
+                f"a probe asks for {probe.field!r} of {probe.target!r}; it has: {', '.join(allowed)}"
+            )
+        if isinstance(probe.every, bool) or not isinstance(probe.every, int) or probe.every < 1:
+            raise ConfigurationError(
+                f"the probe of {probe.key!r} keeps every {probe.every!r} steps; it must be at least 1"
+            )
+        if network.has(probe.target):
+            self._check_units(probe, network[probe.target].units)
+        else:
+            self._check_learning(probe)
+
+    def _check_units(self, probe: Probe, units: int) -> None:
+        wrong = [unit for unit in probe.units or () if not 0 <= unit < units]
+        if wrong:
+            raise ConfigurationError(f"the probe of {probe.key!r} asks for unit {wrong[0]}; allowed: 0 to {units - 1}")
+
+    def _check_learning(self, probe: Probe) -> None:
+        synapses = self.plan.synapses[probe.target]
+        rule, name = synapses.projection.rule, probe.target
+        if probe.units is not None:
+            raise ConfigurationError(f"the probe of {probe.key!r} picks units; that works on populations only")
+        if probe.field in ("modulator", "eligibility") and not isinstance(rule, ThreeFactorRule):
+            raise ConfigurationError(
+                f"projection {name!r} has no three-factor rule, so it has no {probe.field} to record"
+            )
+        if probe.field == "eligibility" and name not in self.learning.activity(1):
+            raise ConfigurationError(f"the rule of projection {name!r} keeps no eligibility, so none can be recorded")
+        if (probe.field == "weight" and synapses.projection.tied) or (probe.field == "bias" and not synapses.has_bias):
+            raise ConfigurationError(f"projection {name!r} has no {probe.field} of its own to record")
 
     def write(self, moment: Moment, activity: dict[str, Any], learned: dict[str, Any]) -> None:
         """Keep this step's rows: the first step of the run and every `every`-th after it."""
@@ -51,35 +84,42 @@ class Tape:
                 self.steps[probe.key].append(moment.clock)
 
     def _row(self, probe: Probe, moment: Moment, activity: dict[str, Any], learned: dict[str, Any]) -> Tensor:
-        if self.plan.network.has(probe.target):
-            units = self.plan.network[probe.target].units
-            value = moment.read(probe.key, 0).expand(self.plan.replicas, int(activity["batch"]), units)
+        name, size = probe.target, (self.plan.replicas, int(activity["batch"]))
+        if self.plan.network.has(name):
+            value = moment.read(probe.key, 0).expand(*size, self.plan.network[name].units)
             return value if probe.units is None else value[..., list(probe.units)]
         if probe.field == "modulator":
-            if probe.target not in moment.modulators:
-                raise ConfigurationError(f"no rule modulates projection {probe.target!r} in this phase, so nothing can be recorded of it")
-            return moment.modulators[probe.target]
+            nothing = torch.full((1, 1, 1), torch.nan, dtype=self.learning.dtype, device=self.learning.device)
+            return moment.modulators.get(name, nothing).expand(*size, self.plan.synapses[name].post.units)
         if probe.field == "eligibility":
-            if probe.target not in activity["eligibility"]:
-                raise ConfigurationError(f"the rule of projection {probe.target!r} keeps no eligibility, so none can be recorded")
-            eligibility: Tensor = activity["eligibility"][probe.target]["weight"][-1]
-            return eligibility
-        if probe.target not in learned[probe.field]:
-            raise ConfigurationError(f"projection {probe.target!r} has no {probe.field} of its own to record")
-        return self._weight(probe, learned[probe.field][probe.target])
+            return self._eligibility(name, activity["eligibility"][name]["weight"][-1], size)
+        value = learned[probe.field][name]
+        return self._by_replica(name, value) if probe.field == "weight" else value
 
-    def _weight(self, probe: Probe, weight: Tensor) -> Tensor:
-        edges = self.plan.synapses[probe.target].edges
-        if probe.field == "weight" and edges is not None and edges.dense is not None:
-            return weight.reshape(self.plan.replicas, *edges.dense)
-        return weight
+    def _eligibility(self, name: str, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """`[R, B, *weight]`; zeros before the rule has run."""
+        synapses, operation = self.plan.synapses[name], self.learning.operations[name]
+        if not value.numel():
+            ends = (self.learning.one * 0.0).expand(*size, synapses.post.units), synapses.pre.units
+            value = operation.post(ends[0]) * operation.pre(lambda delay: ends[0][..., :1].expand(*size, ends[1]))
+        if synapses.edges is None:
+            return value
+        return torch.stack([self._by_replica(name, row) for row in value], 1)
+
+    def _by_replica(self, name: str, value: Tensor) -> Tensor:
+        """Edges `[E]` of all replicas as `[R, P, Q]` of a dense projection, else `[R, E]` filled up with NaN."""
+        edges = self.plan.synapses[name].edges
+        if edges is None:
+            return value
+        if edges.dense is not None:
+            return value.reshape(self.plan.replicas, *edges.dense)
+        parts = value.split(list(edges.counts))
+        return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=torch.nan)
 
     def recording(self, hide_replicas: bool) -> Recording:
         """What was collected, as NumPy arrays."""
         values = {}
-        for probe in self.probes:
-            rows = self.rows[probe.key]
-            array = torch.stack(rows).cpu().numpy() if rows else np.zeros((0,))
-            has_replicas = array.ndim > 2
-            values[probe.key] = array[:, 0] if hide_replicas and has_replicas and array.shape[1] == 1 else array
+        for key, rows in self.rows.items():
+            array = torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 1))
+            values[key] = array[:, 0] if hide_replicas else array
         return Recording(values, {key: np.asarray(steps) for key, steps in self.steps.items()}, self.plan.dt)

@@ -1,7 +1,8 @@
 """The third factor: what meets a synapse's eligibility. All that it can see is a `View`.
 
-A modulator returns `m`, broadcastable to `[R, B, P]` (replicas, batch, post-synaptic neurons). `scope` states its locality
-class: "none", "neuron" (arrives at the neuron), "broadcast" (one number for all), "layer" (sums over the population).
+A modulator returns `m`, broadcastable to `[R, B, P]` (replicas, batch, post-synaptic neurons). `scope` states its
+locality class: "none", "neuron" (arrives at the neuron), "broadcast" (one number for all), "layer" (sums over the
+population).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from neurosim.factor import Factor
-from neurosim.types import ConfigurationError, Tensor
+from neurosim.types import ConfigurationError, Tensor, positive
 
 Memory = dict[str, Any]
 
@@ -31,7 +32,9 @@ class View:
     clock: int  # within the whole simulation
     first: bool
     last: bool
-    permutation: Callable[[str, int], Tensor]  # (stream, n) -> a random permutation [R, n], fixed by seed, replica and clock
+    permutation: Callable[
+        [str, int], Tensor
+    ]  # (stream, n) -> a random permutation [R, n], fixed by seed, replica and clock
     specialise: Callable[[Callable[..., Any]], Callable[..., Any]]  # an array function, on the backend's machine
 
     def signal(self, name: str) -> Tensor:
@@ -84,12 +87,15 @@ class Unmodulated:
 
 @dataclass(frozen=True)
 class Feedback:
-    """m_i = what a projection delivers to the teaching port of neuron i (an error, a learning signal)."""
+    """m_i = what a projection delivers to the teaching port of neuron i (an error, a learning signal).
+
+    `of_output` False: it does not speak of the neuron's output (a reward), so it does not pass through the lateral.
+    """
 
     of: Factor
+    of_output: bool = True
     scope: ClassVar[str] = "neuron"
     every_step: ClassVar[bool] = False
-    of_output: ClassVar[bool] = True
 
     def factors(self) -> tuple[Factor, ...]:
         return (self.of,)
@@ -108,7 +114,8 @@ class Feedback:
 class Broadcast:
     """m = signal, one number per sample for the whole projection (reward), minus its running mean with `tau` samples.
 
-    mean <- mean + (signal - mean) / tau after use; tau None: no baseline.
+    mean <- mean + (signal - mean) / tau after use, once per phase (at its last step); it starts at 0, and each row of
+    the batch has its own. tau None: no baseline.
     """
 
     name: str
@@ -116,6 +123,10 @@ class Broadcast:
     scope: ClassVar[str] = "broadcast"
     every_step: ClassVar[bool] = False
     of_output: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.tau is not None:
+            positive(self.tau, "tau of Broadcast (samples)")
 
     def factors(self) -> tuple[Factor, ...]:
         return ()
@@ -131,7 +142,12 @@ class Broadcast:
         if self.tau is None:
             return value, memory
         mean = memory.get("mean", torch.zeros_like(value))
-        return value - mean, {"mean": mean + (value - mean) / self.tau}
+        if mean.shape != value.shape:
+            raise ConfigurationError(
+                f"the running mean of {self.name!r} was taken over a signal of shape {tuple(mean.shape)}, "
+                f"but now it has shape {tuple(value.shape)}; every batch row keeps its own mean"
+            )
+        return value - mean, {"mean": mean + (value - mean) / self.tau} if view.last else memory
 
 
 @dataclass(frozen=True)
@@ -144,12 +160,13 @@ class Shuffled:
 
     modulator: Any
     every_step: bool = field(default=False, init=False)
+    of_output: bool = field(default=True, init=False)
 
     scope: ClassVar[str] = "layer"
-    of_output: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "every_step", self.modulator.every_step)
+        object.__setattr__(self, "of_output", self.modulator.of_output)
 
     def factors(self) -> tuple[Factor, ...]:
         factors: tuple[Factor, ...] = self.modulator.factors()
@@ -165,7 +182,7 @@ class Shuffled:
 
     def update(self, view: View, memory: Memory) -> tuple[Tensor, Memory]:
         m, memory = self.modulator.update(view, memory)
+        if m.dim() == 0 or m.shape[-1] == 1:  # every neuron has the same value
+            return m, memory
         order = view.permutation("shuffled", m.shape[-1])[:, None, :].expand(m.shape)
         return m.gather(-1, order), memory
-
-

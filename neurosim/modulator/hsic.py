@@ -10,7 +10,8 @@ All forms of the third factor share one shape, with the newest sample last (inde
     xi_i = sum_p c_p k(z_N, z_p) (z_N,i - z_p,i)
 
 and differ in the N coefficients c_p, which depend on the window's inputs x and labels y alone. Those N numbers, and the
-N kernel values k(z_N, z_p), are all that is broadcast over the layer; the rest is local to neuron i. With M = Kx - gamma Ky:
+N kernel values k(z_N, z_p), are all that is broadcast over the layer; the rest is local to neuron i. With M = Kx -
+gamma Ky:
 
     exact       c_p = -(2 / s^2) [H M H]_Np / (N - 1)^2                      the gradient dL / dz_N
     repository  c_p =  (2 / s^2) (d_p + d_N) / (N (N - 1)^2),  d = diag(H M)  the authors' code since October 2024
@@ -55,7 +56,9 @@ def coefficients(kx: Tensor, ky: Tensor, gamma: float, form: str) -> Tensor:
 
 
 def third_factor(z: Any, coefficient: Any, width: Any) -> Any:
-    """xi `[..., H]` = sum_p coefficient_p exp(-|z_N - z_p|^2 / width) (z_N - z_p), from `z [..., N, H]`; array vocabulary."""
+    """xi `[..., H]` = sum_p coefficient_p exp(-|z_N - z_p|^2 / width) (z_N - z_p), from `z [..., N, H]`; array
+    vocabulary.
+    """
     difference = z[..., -1:, :] - z
     kernel = exp(-row_sum(difference * difference) / width)
     return matmul((coefficient * kernel)[..., None, :], difference)[..., 0, :]
@@ -72,12 +75,14 @@ def objective(x: Tensor, y: Tensor, z: Tensor, gamma: float, sigma: tuple[float,
 
 @dataclass(frozen=True)
 class HSIC:
-    """m = -xi (see the module): one update step moves the newest sample's activity down the information-bottleneck objective.
+    """m = -xi (see the module): one update step moves the newest sample's activity down the information-bottleneck
+    objective.
 
-    `window` N is the memory capacity. `memory` "batch": the batch holds the N rows of the window, newest last, and m = 0 on
-    the others (the published protocol). "buffer": every batch row is its own stream; its last N - 1 samples (x, y, z) are
-    remembered from the end of each phase, and m = 0 until the memory is full. `of` is the activity z (a rate, or a rate
-    trace of spikes). Reads the signals "input" and "label". Raises ConfigurationError if a window of the wrong size arrives.
+    `window` N is the memory capacity. `memory` "batch": the batch holds the N rows of the window, newest last, and m =
+    0 on the others (the published protocol). "buffer": every batch row is its own stream; its last N - 1 samples (x, y,
+    z) are remembered from the end of each phase, and m = 0 until the memory is full. `of` is the activity z (a rate, or
+    a rate trace of spikes). Reads the signals "input" and "label". Raises ConfigurationError if a window of the wrong
+    size arrives.
     """
 
     of: Factor
@@ -95,7 +100,9 @@ class HSIC:
 
     def __post_init__(self) -> None:
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 2:
-            raise ConfigurationError(f"window is {self.window}; the HSIC window must be a whole number of at least 2 samples")
+            raise ConfigurationError(
+                f"window is {self.window}; the HSIC window must be a whole number of at least 2 samples"
+            )
         choice(self.form, FORMS, "form of the HSIC modulator")
         choice(self.memory, MEMORIES, "memory of the HSIC modulator")
         for name in ("sigma_x", "sigma_y", "sigma_z"):
@@ -126,7 +133,8 @@ class HSIC:
     def _batch(self, view: View, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         if z.shape[-2] != self.window:
             raise ConfigurationError(
-                f"the HSIC window is {self.window} samples, but the batch has {z.shape[-2]} rows; with memory 'batch' they must be equal"
+                f"the HSIC window is {self.window} samples, but the batch has {z.shape[-2]} rows; "
+                "with memory 'batch' they must be equal"
             )
         start = view.clock - view.step
         if memory.get("start") != start:  # inputs and labels are held: their kernels once per phase, not once per step
@@ -134,13 +142,21 @@ class HSIC:
             memory = {"start": start, "coefficient": coefficient}
         m = torch.zeros_like(z)
         m[..., -1, :] = self._third_factor(view, z, memory["coefficient"])
-        return m, memory
+        # Nothing outlives its phase: a state may be branched, or start at clock 0 again.
+        return m, {} if view.last else memory
 
     def _buffer(self, view: View, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         start = view.clock - view.step
         newest = {"x": view.signal("input"), "y": view.signal("label"), "z": z}
         if not memory:
             memory = {"filled": 0, **{name: value.unsqueeze(-2)[..., :0, :] for name, value in newest.items()}}
+        for name, value in newest.items():
+            if memory[name].shape[:2] != value.shape[:2] or memory[name].shape[-1] != value.shape[-1]:
+                raise ConfigurationError(
+                    f"the HSIC buffer remembers {name} of shape {tuple(memory[name].shape)} (replicas, batch, samples, "
+                    f"width), but now it has shape {tuple(value.shape)}; with memory 'buffer' every batch row is "
+                    "a stream of its own"
+                )
         if memory["filled"] < self.window - 1:
             m = torch.zeros_like(z)
         else:
@@ -152,5 +168,7 @@ class HSIC:
 
     def _remember(self, memory: Memory, newest: dict[str, Tensor]) -> Memory:
         keep = self.window - 1
-        pushed = {name: torch.cat((memory[name], value.unsqueeze(-2)), -2)[..., -keep:, :] for name, value in newest.items()}
+        pushed = {
+            name: torch.cat((memory[name], value.unsqueeze(-2)), -2)[..., -keep:, :] for name, value in newest.items()
+        }
         return {"filled": pushed["x"].shape[-2], **pushed}

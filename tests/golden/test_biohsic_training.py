@@ -1,9 +1,10 @@
-"""BioHSIC's training steps against the authors' own JAX code (plain descent and AdamW, all three forms of the third factor)."""
+"""BioHSIC's training steps against the authors' own JAX code: plain descent and AdamW, all three forms."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from load import golden
 
 from neurosim.backends import compile
 from neurosim.lateral import LayerNorm
@@ -11,8 +12,6 @@ from neurosim.network import Layered, Network
 from neurosim.neuron import LeakyRate, StaticRate
 from neurosim.phase import Held, Phase
 from neurosim.rules.biohsic import BioHSIC
-
-from load import golden
 
 FORMS = {"published": "published", "head": "repository", "exact": "exact"}
 CASES = [(form, optimizer) for form in FORMS for optimizer in ("sgd", "adamw")]
@@ -46,8 +45,12 @@ def start_from(network: Network, arrays, count: int) -> Network:
 
 def compare(learned: dict, names: list[str], arrays, prefix: str, when: str) -> None:
     for layer, name in enumerate(names):
-        np.testing.assert_allclose(learned["weight"][name][0].numpy(), arrays[f"{prefix}.W{layer}_{when}"], rtol=0, atol=TOLERANCE)
-        np.testing.assert_allclose(learned["bias"][name][0].numpy(), arrays[f"{prefix}.b{layer}_{when}"], rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            learned["weight"][name][0].numpy(), arrays[f"{prefix}.W{layer}_{when}"], rtol=0, atol=TOLERANCE
+        )
+        np.testing.assert_allclose(
+            learned["bias"][name][0].numpy(), arrays[f"{prefix}.b{layer}_{when}"], rtol=0, atol=TOLERANCE
+        )
 
 
 def window_phase(x: np.ndarray, y: np.ndarray, steps: int) -> Phase:
@@ -68,11 +71,15 @@ def test_leaky_network(form, optimizer):
     first, _ = simulator.run(state, window_phase(arrays["x_windows"][0], arrays["y_windows"][0], 1))
     compare(first.learned, names, arrays, f"{form}.{optimizer}", "step1")
     for window in range(meta["windows"]):
-        state, _ = simulator.run(state, window_phase(arrays["x_windows"][window], arrays["y_windows"][window], meta["steps"]))
+        state, _ = simulator.run(
+            state, window_phase(arrays["x_windows"][window], arrays["y_windows"][window], meta["steps"])
+        )
         compare(state.learned, names, arrays, f"{form}.{optimizer}", f"win{window + 1}")
         for layer, population in enumerate(("hidden0", "hidden1", "output")):
             potential = state.activity["state"][population]["v"][0].numpy()
-            np.testing.assert_allclose(potential, arrays[f"{form}.{optimizer}.u{layer}_win{window + 1}"], rtol=0, atol=TOLERANCE)
+            np.testing.assert_allclose(
+                potential, arrays[f"{form}.{optimizer}.u{layer}_win{window + 1}"], rtol=0, atol=TOLERANCE
+            )
 
 
 @pytest.mark.parametrize(("form", "optimizer"), CASES)

@@ -115,7 +115,9 @@ def test_metrics_hold_every_epoch_replica_and_split(tmp_path):
     mean, half, worst = result.summary("test")
     assert mean == pytest.approx(np.mean(last))
     assert worst == min(last)
-    assert half == pytest.approx(4.302652729911275 * np.std(last, ddof=1) / np.sqrt(3))  # t quantile, 2 degrees of freedom
+    assert half == pytest.approx(
+        4.302652729911275 * np.std(last, ddof=1) / np.sqrt(3)
+    )  # t quantile, 2 degrees of freedom
 
 
 def test_windows_slide_and_batches_do_not_overlap():
@@ -176,7 +178,10 @@ def test_a_spiking_network_leaves_rasters_and_rates(tmp_path):
 
 
 def test_evaluation_from_the_training_state_differs_from_rest(tmp_path):
-    loops = {start: RunLoop(small(settings=Settings(3, carry=True, start=start)), tmp_path / start, "", None, False) for start in ("rest", "training")}
+    loops = {
+        start: RunLoop(small(settings=Settings(3, carry=True, start=start)), tmp_path / start, "", None, False)
+        for start in ("rest", "training")
+    }
     scores = {}
     for start, loop in loops.items():
         order = loop.experiment.order(24, 1)

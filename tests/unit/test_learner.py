@@ -20,7 +20,15 @@ Y = np.random.default_rng(1).integers(0, 2, 11)
 
 def learner(settings: Settings | None = None, network: Layered | None = None, **changes) -> SimulatorLearner:
     network = network or Layered(StaticRate("relu"), StaticRate("linear"), hidden=(5,))
-    options = {"batch": 4, "dt": 1.0, "replicas": 2, "seed": 3, "dtype": "float64", "device": "cpu", "backend": "reference"}
+    options = {
+        "batch": 4,
+        "dt": 1.0,
+        "replicas": 2,
+        "seed": 3,
+        "dtype": "float64",
+        "device": "cpu",
+        "backend": "reference",
+    }
     encoder = changes.pop("encoder", Hold())
     scheme = Delta(lr=0.1, optimizer="none", weight_decay=0.0)
     return SimulatorLearner(scheme(network(3, 2)), encoder, Mean(), settings or Settings(2), **{**options, **changes})
@@ -42,14 +50,18 @@ def test_scores_are_those_of_the_network_written_out():
 @pytest.mark.parametrize("rows", [1, 4, 11, 100])
 def test_the_evaluation_batch_does_not_change_the_scores(rows):
     whole, parts = learner(), learner(Settings(2, evaluate_batch=rows))
-    np.testing.assert_allclose(whole.evaluate(whole.init(), X, Y).loss, parts.evaluate(parts.init(), X, Y).loss, rtol=1e-13)
+    np.testing.assert_allclose(
+        whole.evaluate(whole.init(), X, Y).loss, parts.evaluate(parts.init(), X, Y).loss, rtol=1e-13
+    )
 
 
 def test_poisson_noise_of_an_evaluation_belongs_to_the_sample():
     spiking = Layered(LIF(5.0, v_th=0.1), LeakyRate(5.0, "linear"), hidden=(4,), input_neuron=SpikeRelay())
     make = lambda rows: learner(Settings(20, evaluate_batch=rows), spiking, encoder=Poisson(max_rate=500.0))  # noqa: E731
     whole, parts = make(100), make(3)
-    np.testing.assert_allclose(whole.evaluate(whole.init(), X, Y).loss, parts.evaluate(parts.init(), X, Y).loss, rtol=1e-13)
+    np.testing.assert_allclose(
+        whole.evaluate(whole.init(), X, Y).loss, parts.evaluate(parts.init(), X, Y).loss, rtol=1e-13
+    )
 
 
 def test_a_training_step_moves_the_output_weights_and_evaluation_nothing():
@@ -69,7 +81,9 @@ def test_an_order_per_replica_equals_replicas_with_that_order():
     for replica in range(2):
         alone = one.train_step(one.init(), X[both[[replica]]], Y[both[[replica]]], 0)
         weight = "hidden0_output"
-        np.testing.assert_allclose(state.learned["weight"][weight][replica], alone.learned["weight"][weight][replica], rtol=1e-13)
+        np.testing.assert_allclose(
+            state.learned["weight"][weight][replica], alone.learned["weight"][weight][replica], rtol=1e-13
+        )
 
 
 def test_carry_keeps_the_activity_between_presentations():
