@@ -91,7 +91,7 @@ class Experiment:
     "windows" (of `batch` consecutive samples of the shuffled order, sliding by one) or "batches" (disjoint) for
     `epochs`, at most `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the
     "order" of the data: each replica its own, or `orders` different ones, each shared by a group of neighbouring
-    replicas. `shuffle_labels` is a null: training labels dealt to random samples, so that accuracy must be chance.
+    replicas. `shuffle_labels` is a null: training labels dealt to random samples, anew in each replica; chance.
     """
 
     task: Task
@@ -193,9 +193,8 @@ class RunLoop:
         self.experiment, self.folder, self.config, self.console = experiment, folder, config, console
         self.dataset, self.network = experiment.build()
         self.learner = experiment.learner(self.network)
-        self.train = (
-            _shuffled_labels(self.dataset.train, experiment) if experiment.shuffle_labels else self.dataset.train
-        )
+        self.train = self.dataset.train
+        self.labels = _shuffled_labels(self.train, experiment) if experiment.shuffle_labels else self.train.y[None]
         self.per_epoch = experiment.presentations(len(self.train))
         self.rows: list[tuple[int, int, str, float, float]] = []
         self.epoch, self.presentation = 0, 0
@@ -228,15 +227,21 @@ class RunLoop:
         rows = self.experiment.rows(order, self.presentation)
         shown = (self.epoch - 1) * self.per_epoch + self.presentation
         self.state = self.learner.train_step(
-            self.state, self.train.x[rows], self.train.y[rows], shown * self.experiment.batch
+            self.state, self.train.x[rows], self._labels(rows), shown * self.experiment.batch
         )
         self.presentation += 1
+
+    def _labels(self, rows: Array) -> Array:
+        """Training labels of examples `rows [R or 1, B]`, `[R, B]` where replicas differ in labels or order."""
+        count = max(len(self.labels), len(rows))
+        labels = np.broadcast_to(self.labels, (count, self.labels.shape[1]))
+        return np.take_along_axis(labels, np.broadcast_to(rows, (count, rows.shape[1])), 1)
 
     def _finish_epoch(self, progress: RunProgress) -> None:
         """Score, record, save; then the next epoch begins."""
         limit = self.experiment.evaluate_train
         splits = {
-            "train": Split(self.train.x[:limit], self.train.y[:limit]),
+            "train": Split(self.train.x[:limit], self.labels[:, :limit]),
             "validation": self.dataset.validation,
             "test": self.dataset.test,
         }
@@ -397,9 +402,15 @@ def _write(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def _shuffled_labels(split: Split, experiment: Experiment) -> Split:
-    order = Stream(experiment.seed, "shuffled labels").permutation(len(split)).numpy()
-    return Split(split.x, split.y[order])
+def _shuffled_labels(split: Split, experiment: Experiment) -> Array:
+    """The training labels `[R, n]` in a random order of their own in each replica.
+
+    One order for all would not do: a network learns the chance majority of each cluster, all replicas the same one.
+    """
+    replicas = torch.arange(experiment.replicas)
+    order = Stream(experiment.seed, "shuffled labels").permutation(len(split), replica=replicas)
+    labels: Array = split.y[order.numpy()]
+    return labels
 
 
 def _to_device(tree: Any, device: str) -> Any:

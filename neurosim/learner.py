@@ -103,13 +103,13 @@ class SimulatorLearner:
         return state
 
     def evaluate(self, state: State, x: Array, y: Array) -> Score:
-        """Loss and accuracy over `x [n, D]`, `y [n]`, without learning; the state is not touched."""
+        """Loss and accuracy over `x [n, D]`, `y [n]` (or `[R, n]`), without learning; the state is not touched."""
         loss, right = [], []
         for start in range(0, len(x), self.settings.evaluate_batch):
             rows = slice(start, start + self.settings.evaluate_batch)
-            value, _ = self.respond(state, x[rows], y[rows], start)
-            label = torch.as_tensor(y[rows], device=self.device)
-            loss.append(task_loss(value, self._one_hot(label[None]), "cross_entropy"))
+            label = torch.as_tensor(np.atleast_2d(y)[:, rows], device=self.device)
+            value, _ = self.respond(state, x[rows], label.cpu().numpy(), start)
+            loss.append(task_loss(value, self._one_hot(label), "cross_entropy"))
             right.append(value.argmax(-1) == label)
         return Score(
             torch.cat(loss, -1).mean(-1).double().cpu().numpy(), torch.cat(right, -1).double().mean(-1).cpu().numpy()
@@ -121,7 +121,7 @@ class SimulatorLearner:
         """Decoded output `[R, B, classes]` for `x [B, D]`, and what `probes` ask for."""
         start = self._start(state, len(x))
         samples = torch.arange(first_sample, first_sample + len(x), device=self.device)
-        phase = self._phase("test", x[None], y[None], samples, learn=False)
+        phase = self._phase("test", x[None], np.atleast_2d(y), samples, learn=False)
         wanted = {
             probe.key: probe for probe in (*probes, self.readout)
         }  # the readout last: every step of every unit of it

@@ -32,8 +32,9 @@ class Probe:
 @dataclass(frozen=True, eq=False)
 class Recording(Mapping[str, Array]):
     """Arrays by "target.field": `[T, R, B, N]` for populations and modulators, `[T, R, P, Q]` for weights (no R when
-    the simulator was compiled with `replicas=None`). `step[key]` are the simulator's clock values of the rows; `dt` is
-    in ms."""
+    the simulator was compiled with `replicas=None`). Edges are `[T, R, E]` (eligibilities `[T, R, B, E]`), padded with
+    NaN where replicas have fewer; a modulator is NaN in steps in which no change was formed. `step[key]` are the
+    simulator's clock values of the rows; `dt` is in ms."""
 
     arrays: dict[str, Array]
     step: dict[str, Array]

@@ -144,10 +144,26 @@ def test_replicas_share_an_order_unless_it_varies():
 
 
 def test_shuffled_labels_keep_the_inputs_and_the_counts(tmp_path):
-    plain, null = (RunLoop(small(shuffle_labels=on), tmp_path / str(on), "", None, False).train for on in (False, True))
-    np.testing.assert_array_equal(plain.x, null.x)
-    np.testing.assert_array_equal(np.sort(plain.y), np.sort(null.y))
-    assert (plain.y != null.y).any()
+    plain, null = (RunLoop(small(shuffle_labels=on), tmp_path / str(on), "", None, False) for on in (False, True))
+    np.testing.assert_array_equal(plain.train.x, null.train.x)
+    assert plain.labels.shape == (1, 24)
+    assert null.labels.shape == (3, 24)
+    for labels in null.labels:
+        np.testing.assert_array_equal(np.sort(plain.train.y), np.sort(labels))
+    assert len({tuple(labels) for labels in null.labels}) == 3
+
+
+def test_shuffled_labels_are_what_training_sees(tmp_path):
+    own, shared = (
+        RunLoop(small(shuffle_labels=True, vary=vary), tmp_path / vary[-1], "", None, False)
+        for vary in (("init", "order"), ("init",))
+    )
+    rows = np.array([[0, 5], [1, 5], [2, 5]])
+    np.testing.assert_array_equal(own._labels(rows), [[own.labels[r, rows[r, 0]], own.labels[r, 5]] for r in range(3)])
+    np.testing.assert_array_equal(shared._labels(rows[:1]), shared.labels[:, [0, 5]])
+    shared.epoch = 1
+    shared._show(shared.experiment.order(24, 1))
+    np.testing.assert_equal(shared.learner.evaluate(shared.state, shared.train.x, shared.labels).loss.shape, (3,))
 
 
 @pytest.mark.parametrize(("epochs", "trials"), [("first_last", 10), ("last", 5), ("all", 15), ("none", 0)])
