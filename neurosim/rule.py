@@ -6,7 +6,8 @@ For a projection with post-synaptic neurons i, pre-synaptic neurons j, batch row
     G_ij   <- G_ij + reduce_b( share( m_b,i e_b,ij ) )               every step ("sum", "mean"), a phase's last ("last")
     w_ij   <- C( w_ij + T_n( ... T_1( G_ij ) ) ),   G_ij <- 0        when due: every step, every phase, every sample
 
-The last component meets the modulator m. A bias is a weight whose pre factor is 1.
+The last component meets the modulator m. A bias is a weight from a constant 1, whose traces
+start at rest like any other.
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ from .delta import output_rule, pre_factor, readout_field
 
 @dataclass(frozen=True)
 class BioHSIC:
-    """See the module. `window` N is the memory capacity (samples); `form` exact | repository | published; `memory` batch
-    (the batch is the window) | buffer (each batch row is a stream and remembers its last N - 1 samples).
+    """See the module. `window` N is the memory capacity (samples); `form` exact | repository | published; `memory`
+    batch (the batch is the window) | buffer (each batch row is a stream and remembers its last N - 1 samples).
 
-    `gamma` weighs prediction against compression; `sigma_x`, `sigma_y`, `sigma_z` are kernel widths per square root of a
-    dimension. `lr` and `lr_output` (None: as `lr`) with `optimizer`, `beta1`, `beta2`, `weight_decay`. `when` step | phase |
-    sample and `accumulate` sum | mean | last say when weights change. `tau_trace` (ms): on spiking networks activity is the
-    low-pass trace of the spikes. `loss` of the output layer: cross_entropy | mse.
+    `gamma` weighs prediction against compression; `sigma_x`, `sigma_y`, `sigma_z` are kernel widths per square root of
+    a dimension. `lr` and `lr_output` (None: as `lr`) with `optimizer`, `beta1`, `beta2`, `weight_decay`. `when` step |
+    phase | sample and `accumulate` sum | mean | last say when weights change. `tau_trace` (ms): on spiking networks
+    activity is the low-pass trace of the spikes. `loss` of the output layer: cross_entropy | mse.
     """
 
     window: int = 10
@@ -67,7 +67,9 @@ class BioHSIC:
 
     def modulator(self, network: Network, projection: Projection) -> HSIC:
         widths = {"sigma_x": self.sigma_x, "sigma_y": self.sigma_y, "sigma_z": self.sigma_z}
-        return HSIC(self.activity(network, projection), self.window, self.gamma, form=self.form, memory=self.memory, **widths)
+        return HSIC(
+            self.activity(network, projection), self.window, self.gamma, form=self.form, memory=self.memory, **widths
+        )
 
     def hidden_rule(self, network: Network, projection: Projection) -> ThreeFactorRule:
         term = Term(post("slope"), pre_factor(network, projection, self.tau_trace))

@@ -1,10 +1,11 @@
-"""Back-propagation through time with a surrogate gradient (Neftci, Mostafa, Zenke 2019): the non-local baseline for spikes.
+"""Back-propagation through time with a surrogate gradient (Neftci, Mostafa, Zenke 2019): the non-local baseline for
+spikes.
 
     dw = -lr * dLoss / dw
 
-by automatic differentiation through all steps of a presentation on the reference backend; the spike's derivative is that of a
-surrogate, chosen by the name it has in snnTorch (fast_sigmoid, atan, sigmoid, triangular, straight_through_estimator, ...).
-The loss is that of the decoded output, as in the evaluation.
+by automatic differentiation through all steps of a presentation on the reference backend; the spike's derivative is
+that of a surrogate, chosen by the name it has in snnTorch (fast_sigmoid, atan, sigmoid, triangular,
+straight_through_estimator, ...). The loss is that of the decoded output, as in the evaluation.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from neurosim.transform import optimizer
 
 @dataclass(frozen=True)
 class BPTT:
-    """See the module. `surrogate` by name, None: the neuron's own. `lr`, `optimizer` none | momentum | adam | adamw with
-    `beta1`, `beta2`, `weight_decay`; the loss `loss` cross_entropy | mse is of the mean output over the `last` steps.
+    """See the module. `surrogate` by name, None: the neuron's own. `lr`, `optimizer` none | momentum | adam | adamw
+    with `beta1`, `beta2`, `weight_decay`; the loss `loss` cross_entropy | mse is of the mean output over the `last`
+    steps.
     """
 
     lr: float = 1e-3
@@ -46,7 +48,9 @@ class BPTT:
 
     def __call__(self, network: Network) -> Network:
         taught = tuple(p.name for p in chosen(network, self.layers))
-        transforms = optimizer(self.optimizer, self.lr, beta1=self.beta1, beta2=self.beta2, weight_decay=self.weight_decay)
+        transforms = optimizer(
+            self.optimizer, self.lr, beta1=self.beta1, beta2=self.beta2, weight_decay=self.weight_decay
+        )
         rule = GradientRule(Mean(self.last), self.loss, output=network.output, transforms=transforms, name="bptt")
         spiking = replace(network, populations=tuple(self._population(p) for p in network.populations))
         return attach(spiking, taught, lambda p: rule)

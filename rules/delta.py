@@ -27,18 +27,24 @@ def pre_factor(network: Network, projection: Projection, tau_trace: float | None
     return Trace(sent, tau_trace, "mean") if tau_trace is not None and sent.name == "spike" else sent
 
 
-def output_rule(network: Network, projection: Projection, tau_trace: float | None, transforms: tuple[Any, ...], **when: Any) -> ThreeFactorRule:
+def output_rule(
+    network: Network, projection: Projection, tau_trace: float | None, transforms: tuple[Any, ...], **when: Any
+) -> ThreeFactorRule:
     """The delta rule for one projection to the output population."""
     term = Term(post("slope"), pre_factor(network, projection, tau_trace))
-    return ThreeFactorRule((Component((term,)),), Feedback(post("feedback")), reduce="mean", transforms=transforms, name="delta", **when)
+    return ThreeFactorRule(
+        (Component((term,)),), Feedback(post("feedback")), reduce="mean", transforms=transforms, name="delta", **when
+    )
 
 
 @dataclass(frozen=True)
 class Delta:
-    """The delta rule on the output layer; hidden layers stay as they are (rule "frozen": the null for every hidden rule).
+    """The delta rule on the output layer; hidden layers stay as they are (rule "frozen": the null for every hidden
+    rule).
 
-    `lr`; `optimizer` none | momentum | adam | adamw with `beta1`, `beta2`, `weight_decay`; `when` and `accumulate` as in
-    `ThreeFactorRule`; `tau_trace` (ms) of the pre-synaptic rate trace on spiking networks; `loss` cross_entropy | mse.
+    `lr`; `optimizer` none | momentum | adam | adamw with `beta1`, `beta2`, `weight_decay`; `when` and `accumulate` as
+    in `ThreeFactorRule`; `tau_trace` (ms) of the pre-synaptic rate trace on spiking networks; `loss` cross_entropy |
+    mse.
     """
 
     lr: float = 1e-3
@@ -62,7 +68,9 @@ class Delta:
         return attach(
             network,
             names,
-            lambda p: output_rule(network, p, self.tau_trace, self.transforms(), when=self.when, accumulate=self.accumulate),
+            lambda p: output_rule(
+                network, p, self.tau_trace, self.transforms(), when=self.when, accumulate=self.accumulate
+            ),
         )
 
 

@@ -1,6 +1,7 @@
 """Heterosynaptic coupling: neighbouring synapses of a neuron share their change (`rule=biohsic+heterosynaptic`).
 
-    change <- H^-1 change,    H = (1 - alpha) I + alpha 1 1^T  on blocks of consecutive inputs of one post-synaptic neuron
+    change <- H^-1 change,    H = (1 - alpha) I + alpha 1 1^T  on blocks of consecutive inputs of one post-synaptic
+    neuron
 
 (see `neurosim.transform.Heterosynaptic`), put before the other transforms of every three-factor rule.
 """
@@ -17,7 +18,10 @@ from neurosim.transform import Heterosynaptic as HeterosynapticTransform
 
 @dataclass(frozen=True)
 class Heterosynaptic:
-    """Couple the synapses of every rule in blocks of `block` with strength `alpha`, -1 / (block - 1) < alpha < 1; 0 is no coupling."""
+    """Couple the synapses of every rule in blocks of `block`, with strength `alpha`.
+
+    -1 / (block - 1) < alpha < 1; 0 is no coupling.
+    """
 
     alpha: float = 0.2
     block: int = 4
