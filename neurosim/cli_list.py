@@ -36,9 +36,10 @@ def _files(group: str) -> Callable[[], Rows]:
 
 
 def _headline(text: str) -> str:
-    """The first comment of a configuration file that says something."""
+    """The first comment of a configuration file that says something; without one, what the file sets."""
     comments = (line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#"))
-    return next((comment for comment in comments if "@package" not in comment), "")
+    keys = [line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()]
+    return next((comment for comment in comments if "@package" not in comment), f"sets {', '.join(keys)}")
 
 
 def _neurons() -> Rows:
