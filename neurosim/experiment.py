@@ -124,6 +124,10 @@ class Experiment:
         choice(self.presentation, PRESENTATIONS, "presentation")
         for word in self.vary:
             choice(word, VARY, "an entry of vary")
+        if "init" not in self.vary:
+            raise ConfigurationError(
+                f"vary is {list(self.vary)}; replicas always differ in init: name it, alone or with order"
+            )
         check_seed(self.seed)
         positive(self.dt, "dt (ms)")
         if self.limit is not None:

@@ -40,6 +40,10 @@ class BPTT:
 
     local: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.surrogate is not None:
+            surrogate(self.surrogate)  # a wrong name is told even where nothing spikes
+
     def _population(self, population: Population) -> Population:
         neuron: Any = population.neuron
         if self.surrogate is None or neuron.surrogate is None:

@@ -99,3 +99,8 @@ def test_leaves_no_graph_behind():
     tensors = [*state.learned["weight"].values(), *state.activity["state"]["output"].values()]
     assert not any(tensor.requires_grad for tensor in tensors)
     assert torch.is_grad_enabled()
+
+
+def test_an_unknown_surrogate_is_told_even_for_networks_that_do_not_spike():
+    with pytest.raises(ConfigurationError, match="foo"):
+        BPTT(surrogate="foo")

@@ -214,6 +214,8 @@ BAD = [
     ({"replicas": True}, "replicas is True"),
     ({"presentation": "random"}, "presentation is 'random'; allowed: windows, batches"),
     ({"vary": ("init", "weather")}, "an entry of vary is 'weather'"),
+    ({"vary": ()}, "replicas always differ in init: name it"),
+    ({"vary": ("order",)}, "replicas always differ in init: name it"),
     ({"seed": -1}, "seed is -1"),
     ({"dt": -1.0}, r"dt \(ms\) is -1.0"),
     ({"limit": 0}, "limit is 0"),
