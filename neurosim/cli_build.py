@@ -20,7 +20,8 @@ WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 NODES = ("scheme", "rule", "task", "network", "encoder", "decoder", "settings", "backend", "probe")
 TOP = (
-    "epochs", "batch", "presentation", "limit", "vary", "shuffle_labels", "evaluate_train", "seed", "replicas", "dt",
+    "epochs", "batch", "presentation", "limit", "vary", "orders", "shuffle_labels", "evaluate_train",
+    "seed", "replicas", "dt",
 )  # fmt: skip
 
 

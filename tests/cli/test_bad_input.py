@@ -106,6 +106,7 @@ BAD = {
     "batch larger than data": (f"{XOR} task.train=5", r"batch is 10.*5 examples"),
     "negative noise": (f"{XOR} task.noise=-1", r"noise is -1"),
     "unknown presentation": (f"{XOR} presentation=rows", r"presentation is 'rows'; allowed: windows, batches"),
+    "uneven orders": (f"{XOR} replicas=3 orders=2", "orders is 2; it must divide"),
     "unknown vary": (f"{XOR} vary=[weather]", r"'weather'; allowed: init, order"),
     "unknown form": (f"{XOR} rule.form=exakt", r"'exakt'; allowed: exact"),
     "unknown optimizer": (f"{XOR} rule.optimizer=sgdd", r"'sgdd'"),

@@ -47,6 +47,7 @@ def test_help_of_run_has_every_setting(capsys):
         "epochs",
         "batch",
         "vary",
+        "orders",
         "seed",
         "replicas",
         "dt",
