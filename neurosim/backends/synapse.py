@@ -126,7 +126,26 @@ class DenseOperation(Matrix):
         return per_pre(values, self.pres, self.device)
 
 
-class OneToOneOperation:
+class Lone:
+    """What one-to-one weights and biases share: a post-synaptic neuron has one of them, without neighbours."""
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return x
+
+    def total_max(self, x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
+        return percentile(x, percent)
+
+    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        return x, torch.ones((), dtype=x.dtype, device=x.device)
+
+
+class OneToOneOperation(Lone):
     batch_axis = 1
 
     def __init__(self, synapses: Synapses, device: torch.device):
@@ -154,21 +173,6 @@ class OneToOneOperation:
 
     def share(self, change: Tensor, how: str) -> Tensor:
         return change.transpose(0, 1)
-
-    def row_sum(self, x: Tensor) -> Tensor:
-        return x
-
-    def row_max(self, x: Tensor) -> Tensor:
-        return x
-
-    def total_max(self, x: Tensor) -> Tensor:
-        return x.amax(-1, keepdim=True)
-
-    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
-        return percentile(x, percent)
-
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        return x, torch.ones((), dtype=x.dtype, device=x.device)
 
     def from_pre(self, values: Any) -> Tensor:
         return per_pre(values, self.pres, self.device)
@@ -320,7 +324,7 @@ class ConvolutionOperation(Matrix):
         )
 
 
-class BiasOperation:
+class BiasOperation(Lone):
     """A bias: a synapse from a constant 1; `read` is then the value of the constant, or of its trace, `[R, B, 1]`."""
 
     batch_axis = 1
@@ -346,21 +350,6 @@ class BiasOperation:
 
     def share(self, change: Tensor, how: str) -> Tensor:
         return join(change, 3, how).transpose(0, 1)
-
-    def row_sum(self, x: Tensor) -> Tensor:
-        return x
-
-    def row_max(self, x: Tensor) -> Tensor:
-        return x
-
-    def total_max(self, x: Tensor) -> Tensor:
-        return x.amax(-1, keepdim=True)
-
-    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
-        return percentile(x, percent)
-
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        return x, torch.ones((), dtype=x.dtype, device=x.device)
 
     def from_pre(self, values: Any) -> Tensor:
         return torch.as_tensor(1.0)
