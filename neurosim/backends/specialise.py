@@ -177,8 +177,9 @@ class _SurrogateStep(torch.autograd.Function):
 def for_torch(step: Function, surrogate: Surrogate | None = None, slope: bool = True) -> Function:
     """`step` on torch tensors of any shape, differentiable. With `surrogate`, `heaviside` has its backward and
     `pseudo_derivative(x)` is its derivative, without a graph; without one, both derivatives are zero.
-    Constants may be tensors or Python numbers. `slope=False` is for runs in which nobody reads the output `slope`: it
-    is then 0, and a quarter of the operations of a spiking neuron is saved. Cached by (step, surrogate, slope)."""
+    Constants may be tensors or Python numbers. `slope=False` is for runs in which nobody reads the output `slope`
+    (or what is made of it, as `slope_theta`): it is then 0, and a quarter of the operations of a spiking neuron is
+    saved. Cached by (step, surrogate, slope)."""
     machine = Machine("torch", TORCH_WORDS)
     if surrogate is not None:
         machine = Machine("torch", {**TORCH_WORDS, **_torch_surrogate(surrogate)})

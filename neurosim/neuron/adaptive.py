@@ -1,4 +1,9 @@
-"""Leaky integrate-and-fire with a threshold that rises at each spike, in the two orders that are in use."""
+"""Leaky integrate-and-fire with a threshold that rises at each spike, in the two orders that are in use.
+
+Both say, for e-prop, how the adaptation A that a step hands on (theta with the step's spike, which in `DelayedResetLIF`
+enters theta in the next step) depends on the A that it was handed: `slope_theta` is d spike / dA, `keep_theta` is
+dA_next / dA = exp(-dt / tau_theta) + slope_theta, with the pseudo-derivative in the place of the step function's.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +27,12 @@ def adaptive_lif(
     theta = fade * theta
     over = free - (v_th + beta * theta)
     spike = where(active, heaviside(over), 0.0)
-    slope = where(active, gain * pseudo_derivative(over), 0.0)
+    derivative = where(active, pseudo_derivative(over), 0.0)
+    slope_theta = -beta * fade * derivative
     spiked = spike > 0.5
     v = after_spike(spiked, where(active, free, v), scale, shift)
-    return v, theta + spike, count_down(spiked, refractory, steps), spike, slope
+    refractory = count_down(spiked, refractory, steps)
+    return v, theta + spike, refractory, spike, gain * derivative, slope_theta, fade + slope_theta
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class AdaptiveLIF(Model):
 
     states: ClassVar[tuple[str, ...]] = ("v", "theta", "refractory")
     ports: ClassVar[tuple[str, ...]] = ("basal", "current")
-    outputs: ClassVar[tuple[str, ...]] = ("spike", "slope")
+    outputs: ClassVar[tuple[str, ...]] = ("spike", "slope", "slope_theta", "keep_theta")
     step = staticmethod(adaptive_lif)
 
     def constants(self, dt: float) -> tuple[Any, ...]:
@@ -74,8 +81,10 @@ def delayed_reset_lif(
     theta = fade * theta + spiked
     over = v - (v_th + beta * theta)
     spike = where(active, heaviside(over), 0.0)
-    slope = where(active, gain * pseudo_derivative(over), 0.0)
-    return v, theta, spike, count_down(spike > 0.5, refractory, steps), spike, slope
+    derivative = where(active, pseudo_derivative(over), 0.0)
+    slope_theta = -beta * derivative
+    refractory = count_down(spike > 0.5, refractory, steps)
+    return v, theta, spike, refractory, spike, gain * derivative, slope_theta, fade + slope_theta
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class DelayedResetLIF(Model):
 
     states: ClassVar[tuple[str, ...]] = ("v", "theta", "spiked", "refractory")
     ports: ClassVar[tuple[str, ...]] = ("basal", "current")
-    outputs: ClassVar[tuple[str, ...]] = ("spike", "slope")
+    outputs: ClassVar[tuple[str, ...]] = ("spike", "slope", "slope_theta", "keep_theta")
     step = staticmethod(delayed_reset_lif)
 
     def constants(self, dt: float) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from plain import LAYERS, REPLICAS, V_TH, Optimizer, agree, described, error, plain, shown, train
 
+from neurosim.adapter import Mean
 from neurosim.rules.bptt import BPTT
 from neurosim.types import ConfigurationError
 
@@ -22,7 +23,7 @@ FIRST, SECOND = shown(0, steps=4), shown(1, steps=3)
 def gradient(net, one, scheme, derivative):
     """Minus the gradient of the mean loss of the mean output over the final steps: per layer (dw, db)."""
     steps = [net.step(one.x) for _ in range(one.steps)]
-    count = one.steps if scheme.last is None else scheme.last
+    count = one.steps if scheme.decoder.last is None else scheme.decoder.last
     top = error(sum(step.output for step in steps[-count:]) / count, one.y, scheme.loss) / count / len(one.x)
     changes = [[np.zeros_like(w), np.zeros_like(b)] for w, b in zip(net.weights, net.biases, strict=True)]
     later = [0.0] * len(net.weights)
@@ -58,7 +59,7 @@ def check(scheme, kind, derivative=None, taught=LAYERS):
 @pytest.mark.parametrize("last", [None, 2])
 @pytest.mark.parametrize("kind", ["static", "leaky", "spiking"])
 def test_equation(kind, last, loss):
-    check(BPTT(lr=0.1, surrogate=None, optimizer="none", loss=loss, last=last), kind)
+    check(BPTT(lr=0.1, surrogate=None, optimizer="none", loss=loss, decoder=Mean(last)), kind)
 
 
 @pytest.mark.parametrize("name", ["none", "momentum", "adam", "adamw"])

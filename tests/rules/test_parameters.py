@@ -10,16 +10,19 @@ import pytest
 from plain import LAYERS, described, shown, train
 from schemes import schemes
 
+from neurosim.adapter import Mean
 from neurosim.rules.backprop import Backprop
 from neurosim.rules.bcm import BCM
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.rules.bptt import BPTT
 from neurosim.rules.delta import Delta
 from neurosim.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from neurosim.rules.eprop import EProp
 from neurosim.rules.feedback_alignment import FeedbackAlignment
 from neurosim.rules.hebb import Hebb
 from neurosim.rules.hebbnet import HebbNet
 from neurosim.rules.heterosynaptic import Heterosynaptic
+from neurosim.rules.inhibitory_stdp import InhibitorySTDP
 from neurosim.rules.kolen_pollack import KolenPollack
 from neurosim.rules.krotov_hopfield import KrotovHopfield
 from neurosim.rules.oja import Oja
@@ -28,6 +31,7 @@ from neurosim.rules.shuffled import Shuffled
 from neurosim.rules.sign_symmetric import SignSymmetric
 from neurosim.rules.softhebb import SoftHebb
 from neurosim.rules.stdp import STDP
+from neurosim.rules.triplet_stdp import TripletSTDP
 from neurosim.scheme import Composed
 
 TRIALS = [[shown(0), shown(1, steps=2)], [shown(2)], [shown(3)]]
@@ -99,7 +103,7 @@ TABLE: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "BPTT": (
         BPTT(lr=0.01),
-        {**OPTIMIZER, "surrogate": "atan", "loss": "mse", "last": 1, "layers": LAYER},
+        {**OPTIMIZER, "surrogate": "atan", "loss": "mse", "decoder": Mean(1), "layers": LAYER},
     ),
     "FeedbackAlignment": (FeedbackAlignment(lr=0.01, accumulate="sum"), {**OPTIMIZER, **TIMING, "scale": 0.5}),
     "DirectFeedbackAlignment": (
@@ -114,7 +118,41 @@ TABLE: dict[str, tuple[Any, dict[str, Any]]] = {
         KolenPollack(lr=0.01, accumulate="sum"),
         {**OPTIMIZER, **TIMING, "scale": 0.5, "decay": 0.1},
     ),
+    "EProp": (
+        EProp(lr=0.01),
+        {
+            **OPTIMIZER,
+            **{name: value for name, value in TIMING.items() if name != "tau_trace"},
+            "feedback": With("symmetric", layers=LAYERS[1:]),
+            "scale": 0.5,
+            "decay": With(0.1, layers=LAYERS[1:], feedback="adaptive"),
+            "filtered": False,
+        },
+    ),
     "STDP": (STDP(A_plus=0.1, A_minus=0.02, w_min=-0.5, w_max=0.5), PAIRS),
+    "TripletSTDP": (
+        TripletSTDP(A2_plus=0.1, A3_plus=0.1, A2_minus=0.02, A3_minus=0.02, w_min=-0.5, w_max=0.5),
+        {
+            **{name: PAIRS[name] for name in PAIRS if not name.startswith(("A_", "mu_"))},
+            "A2_plus": 0.2,
+            "A3_plus": 0.2,
+            "A2_minus": 0.1,
+            "A3_minus": 0.1,
+            "tau_x": 3.0,
+            "tau_y": 3.0,
+        },
+    ),
+    "InhibitorySTDP": (
+        InhibitorySTDP(lr=0.1, w_max=0.5),
+        {
+            **{name: PAIRS[name] for name in ("read_pre", "read_post", "reduce", "output", "lr_output", "layers")},
+            "lr": 0.2,
+            "rho_0": 20.0,
+            "tau": 5.0,
+            "w_max": 0.2,
+            "negative": False,
+        },
+    ),
     "RewardSTDP": (
         RewardSTDP(lr=0.1, reward="task", w_min=-0.5, w_max=0.5),
         {

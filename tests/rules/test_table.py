@@ -22,16 +22,21 @@ INPUTS, OUTPUTS, BATCH, STEPS = 4, 3, 3, 10
 TABLE = {path.stem: OmegaConf.load(path)["_target_"] for path in sorted((CONFIGS / "rule").glob("*.yaml"))}
 NAMES = {"frozen": "delta"}  # a config is named as the file in rules/, but for this one
 AFTER_ANOTHER = ("heterosynaptic", "shuffled")  # they change a rule that stands before them
+DECODER = {"_target_": "neurosim.adapter.Mean"}
 NETWORKS = ("layered", "static", "spiking")
 REFUSED = {  # rules that are for spikes only
-    (rule, network): "spikes" for rule in ("stdp", "reward_stdp") for network in ("layered", "static")
+    (rule, network): "spikes"
+    for rule in ("eprop", "inhibitory_stdp", "reward_stdp", "stdp", "triplet_stdp")
+    for network in ("layered", "static")
 }
 
 
 def config(rule: str, network: str = "layered"):
     """The two nodes as the command line joins them; `window: ${batch}` and the like are resolved."""
     folder = {"network": CONFIGS / "network" / f"{network}.yaml", "rule": CONFIGS / "rule" / f"{rule}.yaml"}
-    whole = OmegaConf.create({"batch": BATCH, **{node: OmegaConf.load(path) for node, path in folder.items()}})
+    whole = OmegaConf.create(
+        {"batch": BATCH, "decoder": DECODER, **{node: OmegaConf.load(path) for node, path in folder.items()}}
+    )
     if network == "spiking":
         whole.network.neuron.v_th = 0.05  # spikes in every layer, with weights that nobody has tuned
     return whole

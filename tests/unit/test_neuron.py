@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from zoo import TABLE, VARIANTS, changed, drive
 import neurosim.neuron as neurons
 from neurosim.backends.specialise import for_torch
 from neurosim.neuron import LIF, Model
-from neurosim.surrogate import Triangular
+from neurosim.surrogate import ATan, Triangular
 from neurosim.types import ConfigurationError
 
 STEPS, SIZE, DT = 200, 6, 0.5
@@ -74,7 +74,8 @@ def test_step_runs_on_plain_floats_as_it_is_written(name: str) -> None:
     result = neuron.step(*neuron.initial().values(), *values, *neuron.constants(DT))
     expected = simulate(neuron, DT, drive(neuron, 1, 1, 3), steps=1, size=1)
     for name_of, value in zip((*neuron.states, *neuron.outputs), result, strict=True):
-        if name_of != "slope" or neuron.surrogate is None:  # without specialisation there is no surrogate
+        pseudo = name_of in ("slope", "slope_theta", "keep_theta")
+        if not pseudo or neuron.surrogate is None:  # without specialisation there is no surrogate
             assert value == pytest.approx(expected[name_of].item(), rel=1e-14, abs=1e-14)
 
 
@@ -222,6 +223,25 @@ def test_gradient_flows_through_time_but_not_through_the_reset() -> None:
     v, refractory, *_ = step(zero, zero, basal, zero, *constants)
     v, *_ = step(v, refractory, zero, zero, *constants)
     np.testing.assert_allclose(torch.autograd.grad(v.sum(), basal)[0], [np.exp(-0.1), 0.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["AdaptiveLIF", "DelayedResetLIF"])
+def test_what_the_threshold_says_about_its_adaptation(name: str) -> None:
+    """`slope_theta` and `keep_theta` are derivatives with respect to the adaptation that the step was handed."""
+    neuron = replace(getattr(neurons, name)(), beta=0.3, tau_theta=30.0, t_ref=2.0, surrogate=ATan())
+    step, constants = for_torch(neuron.step, neuron.surrogate), [tensor(value) for value in neuron.constants(1.0)]
+    v, theta, zero = (tensor(values) for values in ([0.9, 1.9, 0.2, 1.0], [0.5, 0.4, 0.3, 0.2], [0.0] * 4))
+    refractory = tensor([0.0, 0.0, 0.0, 1.0])
+    handed = zero.clone().requires_grad_()
+    delayed = name == "DelayedResetLIF"  # it is handed theta and the last spike; a derivative for theta comes last
+    states = (v, theta, handed, refractory) if delayed else (v, theta + handed, refractory)
+    result = dict(zip((*neuron.states, *neuron.outputs), step(*states, zero, zero, *constants), strict=True))
+    left = result["theta"] * np.exp(-1 / 30) + result["spike"] if delayed else result["theta"]
+    for field, value in (("slope_theta", result["spike"]), ("keep_theta", left)):
+        (gradient,) = torch.autograd.grad(value.sum(), handed, retain_graph=True)
+        torch.testing.assert_close(result[field], gradient, rtol=1e-14, atol=0)
+    assert (result["slope_theta"][:3] < -0.01).all()
+    assert result["slope_theta"][3] == 0
 
 
 def test_sources() -> None:
