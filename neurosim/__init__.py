@@ -35,6 +35,7 @@ _HOMES = {
         "AdaptiveLIF",
         "CobaLIF",
         "CubaLIF",
+        "DelayedResetLIF",
         "GatedRelay",
         "Izhikevich",
         "LeakyController",
@@ -56,6 +57,7 @@ _HOMES = {
     "neurosim.run_folder": ("open_run",),
     "neurosim.transform": (
         "Adam",
+        "Chain",
         "Clip",
         "Heterosynaptic",
         "LessPast",

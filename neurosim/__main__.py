@@ -2,7 +2,11 @@
 
 import sys
 
-from neurosim.cli import main
+try:
+    from neurosim.cli import main
+except KeyboardInterrupt:  # Ctrl-C while the packages load: nothing has begun
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["main"]
 

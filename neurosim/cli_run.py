@@ -206,7 +206,7 @@ def _continued(saved: dict[str, Any], arguments: Sequence[str]) -> Composed:
         OmegaConf.update(config, "backend.name", words.groups["backend"])
     if keys:
         raise ConfigurationError(
-            f"{keys[0]} cannot change when a run goes on; beside resume= only epochs= may be given"
+            f"{keys[0]} cannot change when a run goes on; beside resume= only epochs=, figures= and quiet= may be given"
         )
     plain = OmegaConf.to_container(config)
     assert isinstance(plain, dict)

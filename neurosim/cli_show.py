@@ -145,7 +145,8 @@ def _rule(synapses: Synapses, wanted: Experiment) -> Iterator[str]:
     yield rule.name or type(rule).__name__
     if isinstance(rule, GradientRule):
         time = "through all steps of a presentation" if rule.through_time else "through one step at a time"
-        yield f"change      the gradient of the {rule.loss} loss of the decoded output, {time}: a baseline, not local"
+        output = f"{describe(rule.decoder)} of {rule.output}"
+        yield f"change      the gradient of the {rule.loss} loss of {output}, {time}: a baseline, not local"
     else:
         yield from _local(rule)
         yield f"path        {_path(synapses, rule)}"

@@ -61,7 +61,7 @@ def sweep(arguments: Sequence[str]) -> None:
     finally:
         if parent is not None and not any(parent.glob("*/config.yaml")):
             shutil.rmtree(parent, ignore_errors=True)
-    if "quiet=true" not in arguments:
+    if not _quiet(arguments):
         Console(soft_wrap=True).print(_table(done))
 
 
@@ -95,13 +95,17 @@ def _checked(job: list[str]) -> list[str]:
 
 
 def _job(job: list[str], folder: Path, jobs: list[list[str]], done: list[tuple[list[str], Result]]) -> float:
-    if "quiet=true" not in job:
+    if not _quiet(job):
         of = f" of {len(jobs)}" if jobs else ""
         print(f"job {len(done) + 1}{of}: {' '.join(job)}", flush=True)
     result = run(job, folder)
     varying = [word for word in job if any(word not in other for other in jobs)] or job
     done.append((varying, result))
     return result.summary("validation")[0]
+
+
+def _quiet(words: Sequence[str]) -> bool:
+    return any(word.lower() == "quiet=true" for word in words)  # Hydra writes True
 
 
 def _table(done: Sequence[tuple[list[str], Result]]) -> Table:

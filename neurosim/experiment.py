@@ -33,6 +33,7 @@ from neurosim.types import Array, ConfigurationError, choice, positive
 
 COLUMNS = ("epoch", "replica", "split", "loss", "accuracy")
 VARY = ("init", "order")
+FILE_BYTES, PART_BYTES = 32_000, 12_000  # what HDF5 needs beside the numbers, for a file and each variable in it
 PRESENTATIONS = ("windows", "batches")
 
 
@@ -69,6 +70,12 @@ class Recorded:
     def probes(self, network: Network) -> tuple[Probe, ...]:
         """The probes for a network."""
         if self.variables is not None:
+            for name in self.variables:
+                if name.endswith((".modulator", ".eligibility")):
+                    raise ConfigurationError(
+                        f"the probe cannot record {name}: it shows test samples, without learning, so that none is "
+                        "formed; in Python, give Simulator.run a Probe and a Phase that learns"
+                    )
             return tuple(Probe(*_target_and_field(name), every=self.every) for name in self.variables)
         forward = network.forward()
         names = dict.fromkeys(name for projection in forward for name in (projection.pre, projection.post))
@@ -271,7 +278,7 @@ class RunLoop:
 
     def _finish(self) -> Result:
         metrics = read_metrics(self.folder / "metrics.csv")
-        self.writer.finish({name: metrics[name] for name in COLUMNS if name != "split"})
+        self.writer.finish({name: metrics[name] for name in COLUMNS})
         result = Result(self.folder, metrics, self.experiment.epochs)
         _write(self.folder / "result.json", json.dumps(self._summary(result), indent=2) + "\n")
         if self.console is not None:
@@ -367,7 +374,8 @@ class RunLoop:
             for probe in self.probes
             if self.network.has(probe.target)
         }
-        return planned_bytes(shapes, epochs)
+        parts = FILE_BYTES + PART_BYTES * len(self.probes)
+        return planned_bytes(shapes, epochs) + epochs * parts + (parts if epochs else 0)
 
 
 def run(
@@ -387,9 +395,8 @@ def run(
 
 def summary_table(result: Result, experiment: Experiment) -> Table:
     """The last epoch, mean and 95 % interval over replicas."""
-    table = Table(
-        title=f"epoch {result.epochs}, {experiment.replicas} replicas that differ in {', '.join(experiment.vary)}"
-    )
+    many = f"{experiment.replicas} replicas that differ in {', '.join(experiment.vary)}"
+    table = Table(title=f"epoch {result.epochs}, {many if experiment.replicas > 1 else 'one replica'}")
     for heading in ("split", "accuracy (%)", "95 % interval", "worst (%)", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("train", "validation", "test"):

@@ -29,8 +29,8 @@ def learning_curve(metrics: Array, path: Path | str, title: str = "Learning curv
     for split, colour in SPLITS.items():
         rows = metrics[metrics["split"] == split]
         if len(rows):
-            _curve(above, rows, "accuracy", 100.0, split, colour)
-            _curve(below, rows, "loss", 1.0, split, colour)
+            _curve(above, rows, "accuracy", 100.0, split, colour, within=(0.0, 100.0))
+            _curve(below, rows, "loss", 1.0, split, colour, within=(-np.inf, np.inf))
     if not above.lines:
         raise ConfigurationError(f"no metrics to draw for {path}; a split is one of {', '.join(SPLITS)}")
     above.set_ylabel("accuracy (%)")
@@ -96,9 +96,10 @@ def activity(
     time = (np.arange(len(traces)) + 1) * dt
     shown = min(most, traces.shape[1])
     axes.plot(time, traces[:, :shown], color=SPLITS["train"], linewidth=0.8, alpha=0.6)
-    axes.plot(time, traces.mean(1), color=INK, linewidth=2.0, label=f"mean of {traces.shape[1]} neurons")
+    axes.plot(time, traces.mean(1), color=INK, linewidth=2.0)
     axes.set(xlabel="time (ms)", ylabel=label, xlim=(0, max(dt, len(traces) * dt)))
-    axes.legend(frameon=False, loc="best")
+    words = f"blue: {shown} of {traces.shape[1]} neurons, black: mean of all"
+    axes.set_title(words, fontsize=9, color=INK, loc="left")
     return _save(figure, path)
 
 
@@ -112,8 +113,10 @@ def _figure(title: str, rows: int = 1, height: float = 4.0) -> tuple[Figure, lis
     return figure, axes
 
 
-def _curve(axes: Axes, rows: Array, column: str, factor: float, label: str, colour: str) -> None:
-    """Mean over replicas against epoch; epochs where nothing is finite are left out."""
+def _curve(
+    axes: Axes, rows: Array, column: str, factor: float, label: str, colour: str, within: tuple[float, float]
+) -> None:
+    """Mean over replicas against epoch, its band cut to what is possible; epochs with nothing finite are left out."""
     epochs, means, halves = [], [], []
     for epoch in np.unique(rows["epoch"]):
         values = factor * rows[column][rows["epoch"] == epoch]
@@ -125,7 +128,7 @@ def _curve(axes: Axes, rows: Array, column: str, factor: float, label: str, colo
             halves.append(float(half))
     mark = "o" if len(epochs) < 2 else ""
     axes.plot(epochs, means, color=colour, label=label, linewidth=1.8, marker=mark)
-    low, high = np.subtract(means, halves), np.add(means, halves)
+    low, high = np.subtract(means, halves).clip(*within), np.add(means, halves).clip(*within)
     axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

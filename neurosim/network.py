@@ -33,6 +33,7 @@ class Population:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "population")
+        _check_part(self.neuron, "step", f"the neuron of population {self.name!r}", "LIF(tau_mem=20.0)")
         if not all(isinstance(length, int | np.integer) and length > 0 for length in self.shape):
             raise ConfigurationError(
                 f"population {self.name!r} has size {self.size}; it must be positive whole numbers"
@@ -97,6 +98,7 @@ class Projection:
             suffix = "" if self.port is None else f"_{self.port}"
             object.__setattr__(self, "name", f"{self.pre}_{self.post}{suffix}")
         _check_name(self.name, "projection")
+        _check_part(self.connectivity, "kind", f"the connectivity of projection {self.name!r}", "Dense()")
         if self.rule is not None and not isinstance(self.rule, ThreeFactorRule | GradientRule):
             raise ConfigurationError(
                 f"the rule of projection {self.name!r} is a {type(self.rule).__name__}; "
@@ -253,6 +255,13 @@ class Network:
 def _check_name(name: str, what: str) -> None:
     if not isinstance(name, str) or not name.replace("_", "").isalnum():
         raise ConfigurationError(f"a {what} is named {name!r}; a name has letters, digits and _ only")
+
+
+def _check_part(value: Any, mark: str, what: str, example: str) -> None:
+    """`value` must be an object made of a class that has `mark`: neither a word nor the class itself."""
+    if isinstance(value, type) or not hasattr(value, mark):
+        shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise ConfigurationError(f"{what} is {shown}; it must be an object, as in {example}")
 
 
 def _unique(names: Iterable[str], what: str) -> None:

@@ -5,7 +5,8 @@ spikes.
 
 by automatic differentiation through all steps of a presentation on the reference backend; the spike's derivative is
 that of a surrogate, chosen by the name it has in snnTorch (fast_sigmoid, atan, sigmoid, triangular,
-straight_through_estimator, ...). The loss is that of the decoded output, as in the evaluation.
+straight_through_estimator, ...). The loss is that of the decoded output: on the command
+line by the run's own decoder.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from neurosim.transform import optimizer
 @dataclass(frozen=True)
 class BPTT:
     """See the module. `surrogate` by name, None: the neuron's own. `lr`, `optimizer` none | momentum | adam | adamw
-    with `beta1`, `beta2`, `weight_decay`; the loss `loss` cross_entropy | mse is of the mean output over the `last`
-    steps.
+    with `beta1`, `beta2`, `weight_decay`; the loss `loss` cross_entropy | mse is of what `decoder` (`neurosim.adapter`)
+    makes of the output of all steps.
     """
 
     lr: float = 1e-3
@@ -35,7 +36,7 @@ class BPTT:
     beta2: float = 0.999
     weight_decay: float = 1e-4
     loss: str = "cross_entropy"
-    last: int | None = None
+    decoder: Any = Mean()
     layers: tuple[str, ...] | None = None
 
     local: ClassVar[bool] = False
@@ -55,6 +56,6 @@ class BPTT:
         transforms = optimizer(
             self.optimizer, self.lr, beta1=self.beta1, beta2=self.beta2, weight_decay=self.weight_decay
         )
-        rule = GradientRule(Mean(self.last), self.loss, output=network.output, transforms=transforms, name="bptt")
+        rule = GradientRule(self.decoder, self.loss, output=network.output, transforms=transforms, name="bptt")
         spiking = replace(network, populations=tuple(self._population(p) for p in network.populations))
         return attach(spiking, taught, lambda p: rule)

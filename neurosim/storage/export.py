@@ -63,6 +63,11 @@ def _copy(source: h5py.Dataset, file: h5py.File, name: str) -> None:
 
 
 def _table(trace: Trace, target: Path) -> None:
+    if not trace.populations:
+        raise ConfigurationError(
+            f"cannot export to {target.name!r}: a .csv holds spikes, and the trace has none; "
+            "an .h5 or .npz file holds everything"
+        )
     with replacing(target) as binary:
         lines = io.TextIOWrapper(binary, encoding="utf-8", newline="")
         table = csv.writer(lines, lineterminator="\n")

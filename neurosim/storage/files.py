@@ -69,7 +69,9 @@ def extend(file: h5py.File, path: str, rows: Array) -> None:
     """
     if path not in file:
         width = max(1, rows.dtype.itemsize * int(np.prod(rows.shape[1:])))
-        chunk = (min(4096, max(1, CHUNK_BYTES // width)), *(max(1, length) for length in rows.shape[1:]))
+        # A chunk takes its whole place on the disk, so a short recording gets short ones.
+        count = min(4096, max(1, CHUNK_BYTES // width), max(64, len(rows)))
+        chunk = (count, *(max(1, length) for length in rows.shape[1:]))
         shape, limit = (0, *rows.shape[1:]), (None, *rows.shape[1:])
         squeeze = COMPRESSION if path.startswith("learning/") else {}
         file.create_dataset(path, shape, rows.dtype, maxshape=limit, chunks=chunk, **squeeze)

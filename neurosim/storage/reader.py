@@ -72,11 +72,20 @@ class Trace:
         return np.atleast_1d(self.attributes["replicas"])
 
     def neurons(self, population: str) -> int:
+        self._check_spikes(population)
         return int(self.group_attributes(f"spikes/{population}")["neurons"])
 
     def spikes(self, population: str) -> tuple[Array, Array]:
         """Times in ms and node ids (replica * N + neuron) of a population, ordered by time."""
+        self._check_spikes(population)
         return self.array(f"spikes/{population}/timestamps"), self.array(f"spikes/{population}/node_ids")
+
+    def _check_spikes(self, population: str) -> None:
+        if population not in self.populations:
+            raise ConfigurationError(
+                f"no spikes of {population!r} were recorded; spikes are there of: "
+                f"{', '.join(self.populations) or 'no population'}"
+            )
 
     def report(self, population: str, field: str) -> tuple[Array, Array]:
         """Times in ms `[F]` and values `[F, R, N]` of a recorded state, port or output."""

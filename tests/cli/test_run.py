@@ -330,6 +330,11 @@ def test_a_sweep_of_experiments_into_a_folder_of_ones_own(tmp_path):
     assert [(config["names"]["task"], config["seed"]) for config in configs] == [("xor", 3), ("linear", 3)]
 
 
+def test_a_quiet_sweep_prints_nothing(capsys):
+    assert main(["run", "-m", *TINY, "seed=0,1", "quiet=true"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_nothing_of_a_sweep_starts_if_a_job_cannot(tmp_path, capsys):
     assert main(["run", "-m", *TINY, "seed=0,x"]) == 2
     assert "seed is 'x'" in capsys.readouterr().err

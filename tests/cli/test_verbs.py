@@ -66,6 +66,20 @@ def test_from_a_shell():
     assert done.stdout.startswith("neurosim ")
 
 
+def test_control_c_while_the_packages_load():
+    program = """
+import runpy, sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "neurosim.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+runpy.run_module("neurosim", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_a_reader_that_goes_away_is_no_error():
     read, write = os.pipe()
     os.close(read)
@@ -139,6 +153,11 @@ def test_show_of_spikes_and_composition(capsys):
     text = output(capsys, "show", "task=xor", "rule=biohsic+shuffled", "network=spiking")
     assert "LIF(tau_mem=" in text
     assert re.search(r"Shuffled\(modulator=HSIC\(of=trace\(spike, tau \d+ ms, mean, read after\)", text)
+
+
+def test_show_of_a_gradient_names_what_its_loss_is_of(capsys):
+    assert main(["show", "task=xor", "rule=bptt", "rule.last=3", "network=spiking", "decoder=count"]) == 0
+    assert "the cross_entropy loss of Mean(last=3) of output, through all steps" in capsys.readouterr().out
 
 
 def test_the_memory_that_show_gives(capsys):

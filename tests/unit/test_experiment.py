@@ -11,13 +11,14 @@ import pytest
 
 from neurosim import checkpoint
 from neurosim.adapter import Hold, Mean
-from neurosim.experiment import Experiment, Interrupted, Recorded, RunLoop, run
+from neurosim.experiment import Experiment, Interrupted, Recorded, RunLoop, run, summary_table
 from neurosim.lateral import LayerNorm
 from neurosim.learner import Settings
 from neurosim.network import Layered
 from neurosim.neuron import LIF, LeakyRate
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.run_folder import open_run
+from neurosim.storage import export
 from neurosim.tasks.xor import Xor
 from neurosim.types import ConfigurationError
 
@@ -245,3 +246,38 @@ def test_the_second_interrupt_is_immediate(tmp_path, monkeypatch):
     monkeypatch.setattr(RunLoop, "_show", show)
     with pytest.raises(KeyboardInterrupt):
         run(small(), Path(tmp_path), "a: 1\n")
+
+
+def test_the_trace_is_as_small_as_it_is_planned(tmp_path):
+    loop = RunLoop(small(), tmp_path, "a: 1\n", None, resume=False)
+    planned = loop.planned()
+    loop.run()
+    files = [tmp_path / "trace.h5", *(tmp_path / "trace").iterdir()]
+    assert planned / 5 < sum(path.stat().st_size for path in files) < planned
+
+
+def test_the_metrics_in_the_trace_say_their_split(tmp_path):
+    run(small(), tmp_path, "a: 1\n")
+    opened = open_run(tmp_path)
+    assert opened.recordings.metrics["split"].tolist() == opened.metrics["split"].tolist()
+
+
+def test_spikes_of_a_network_without_spikes(tmp_path):
+    run(small(), tmp_path, "a: 1\n")
+    with pytest.raises(ConfigurationError, match="no spikes of 'hidden0' were recorded; spikes are there of: no pop"):
+        open_run(tmp_path).rates("hidden0")
+    with pytest.raises(ConfigurationError, match=r"a \.csv holds spikes, and the trace has none"):
+        export(tmp_path, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_one_replica_in_the_title(tmp_path):
+    experiment = small(replicas=1)
+    assert summary_table(run(experiment, tmp_path, "a: 1\n"), experiment).title == "epoch 2, one replica"
+
+
+@pytest.mark.parametrize("field", ["modulator", "eligibility"])
+def test_what_only_learning_forms_is_no_variable_of_the_probe(field):
+    recorded = Recorded(variables=("hidden0.rate", f"input_hidden0.{field}"))
+    with pytest.raises(ConfigurationError, match=rf"cannot record input_hidden0\.{field}: it shows test samples"):
+        recorded.probes(small().build()[1])

@@ -48,12 +48,20 @@ def test_learning_curve_shows_mean_and_interval(tmp_path, drawn):
     assert above.lines[1].get_label() == "test"
     assert np.allclose(above.lines[1].get_ydata(), 100 * rows["accuracy"].mean(1))
     assert np.allclose(below.lines[1].get_ydata(), rows["loss"].mean(1))
-    band = above.collections[1].get_paths()[0].vertices
-    half = t.ppf(0.975, 2) * 100 * rows["accuracy"].std(1, ddof=1) / np.sqrt(3)
+    band = below.collections[1].get_paths()[0].vertices
+    half = t.ppf(0.975, 2) * rows["loss"].std(1, ddof=1) / np.sqrt(3)
     first = band[band[:, 0] == 0][:, 1]
     assert np.isclose(first.max() - first.min(), 2 * half[0])
     assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("accuracy (%)", "loss", "epoch")
     assert "3 replicas" in above.get_title(loc="left")
+
+
+def test_the_band_of_an_accuracy_stays_possible(tmp_path, drawn):
+    table = metrics()
+    table["accuracy"] = np.where(table["replica"] == 0, 0.01, 0.99)
+    figure.learning_curve(table, tmp_path / "a.png")
+    band = drawn[0].axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0.0, 100.0)
 
 
 def test_learning_curve_of_one_replica_one_epoch(tmp_path, drawn):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurosim.connectivity import AveragePool, Conv2d, MaxPool, OneToOne
+from neurosim.connectivity import AveragePool, Conv2d, Dense, MaxPool, OneToOne
 from neurosim.factor import post, pre
 from neurosim.lateral import LayerNorm, Pullback, Softmax
 from neurosim.network import Layered, Network, Population, Projection, lateral_source
@@ -160,3 +160,15 @@ def test_layered():
     ]
     assert [p.lateral for p in network.populations] == [None, LayerNorm(), LayerNorm(), None]
     assert [p.name for p in Layered(LIF(), LeakyRate(), ())(3, 2).projections] == ["input_output"]
+
+
+@pytest.mark.parametrize(("neuron", "shown"), [("LIF", "'LIF'"), (LIF, "the class LIF"), (None, "None")])
+def test_a_neuron_is_an_object(neuron, shown):
+    with pytest.raises(ConfigurationError, match=f"the neuron of population 'a' is {shown}; it must be an object"):
+        Population("a", 3, neuron)
+
+
+@pytest.mark.parametrize(("connectivity", "shown"), [("dense", "'dense'"), (Dense, "the class Dense")])
+def test_a_connectivity_is_an_object(connectivity, shown):
+    with pytest.raises(ConfigurationError, match=f"the connectivity of projection 'a_b' is {shown}; it must be"):
+        Projection("a", "b", connectivity=connectivity)
