@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from neurosim import __version__
+from neurosim.cli_certify import HELP, certify
 from neurosim.cli_config import settings_text
 from neurosim.cli_errors import sentence, unknown
 from neurosim.cli_list import KINDS, listing
@@ -23,11 +24,12 @@ from neurosim.types import ConfigurationError
 USAGE = """\
 usage: python -m neurosim <verb> [key=value ...]
 
-  run     train and test a network      run task=xor rule=biohsic
-  list    what there is                 list rules
-  show    what run would build          show task=xor rule=biohsic
-  export  the trace as one file         export <run folder> target=trace.h5
-  plot    the figures again             plot <run folder>
+  run      train and test a network      run task=xor rule=biohsic
+  list     what there is                 list rules
+  show     what run would build          show task=xor rule=biohsic
+  certify  is a rule local?              certify rule=biohsic
+  export   the trace as one file         export <run folder> target=trace.h5
+  plot     the figures again             plot <run folder>
 
 python -m neurosim <verb> --help says more about a verb; --version gives the version."""
 
@@ -66,6 +68,11 @@ def _run(words: Sequence[str]) -> None:
 def _show(words: Sequence[str]) -> None:
     _no_flags(words)
     show(words)
+
+
+def _certify(words: Sequence[str]) -> int:
+    _no_flags(words)
+    return certify(words)
 
 
 def _list(words: Sequence[str]) -> None:
@@ -110,30 +117,33 @@ def _no_flags(words: Sequence[str]) -> None:
             )
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "run": _run,
     "list": _list,
     "show": _show,
     "export": _export,
     "plot": _plot,
+    "certify": _certify,
 }
 
 
 def help_text(verb: str) -> str:
     """What `<verb> --help` prints."""
     listed = f"usage: python -m neurosim list [{'|'.join(KINDS)}] ...\n\nOne line for each; without a word, all."
-    return {"run": RUN + settings_text(), "list": listed, "show": SHOW, "export": EXPORT, "plot": PLOT}[verb]
+    texts = {"list": listed, "show": SHOW, "certify": HELP, "export": EXPORT, "plot": PLOT}
+    return {"run": RUN + settings_text(), **texts}[verb]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line and return its exit code: 0, 2 for bad input, 128 + n after signal n.
+    """Carry out a command line and return its exit code: 0, 1 if `certify` rejects a rule, 2 for bad input, 128 + n
+    after signal n.
 
     Bad input is one sentence on stderr; any other exception is a bug and keeps its traceback.
     """
     try:
-        _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        code = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
-        return 0
+        return code
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 128 + stopped.number
@@ -151,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _dispatch(words: list[str]) -> None:
+def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
     elif words[0] == "--version":
@@ -161,4 +171,5 @@ def _dispatch(words: list[str]) -> None:
     elif {"-h", "--help"} & set(words[1:]):
         print(help_text(words[0]))
     else:
-        VERBS[words[0]](words[1:])
+        return VERBS[words[0]](words[1:]) or 0
+    return 0
