@@ -10,6 +10,7 @@ import torch
 from nets import normal, raster
 from plain import described
 
+from neurosim.adapter import Last
 from neurosim.backends import compile
 from neurosim.lateral import LayerNorm
 from neurosim.network import Network, Population, Projection
@@ -193,7 +194,7 @@ def test_symmetric_feedback_is_the_surrogate_gradient(kind, loss):
     plain = {"lr": 1.0, "optimizer": "none", "loss": loss}
     net = network(kind, recurrent=False)
     eprop = learned(EProp(**plain, feedback="symmetric", accumulate="last")(net), trials=1)
-    bptt = learned(BPTT(**plain, surrogate=None, last=1)(net), trials=1)
+    bptt = learned(BPTT(**plain, surrogate=None, decoder=Last())(net), trials=1)
     for part in ("weight", "bias"):
         for name in ("drive", "readout"):
             ours, gradient = (end.learned[part][name] - start.learned[part][name] for start, end, _ in (eprop, bptt))
