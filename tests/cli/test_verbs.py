@@ -157,7 +157,7 @@ def test_show_of_spikes_and_composition(capsys):
 
 def test_show_of_a_gradient_names_what_its_loss_is_of(capsys):
     """BPTT's loss is that of the run's own decoder."""
-    for decoder, described in (("decoder=mean decoder.last=3", "Mean(last=3)"), ("decoder=last", "Last()")):
+    for decoder, described in (("decoder=mean decoder.last=3", "Mean(last=3)"), ("decoder=last", "Last")):
         assert main(["show", "task=xor", "rule=bptt", "network=spiking", *decoder.split()]) == 0
         assert f"the cross_entropy loss of {described} of output, through all steps" in capsys.readouterr().out
 
