@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.plan import Plan, Synapses
+from neurosim.backends.plan import Plan
+from neurosim.backends.resolve import Synapses
 from neurosim.cli_build import experiment, screen
 from neurosim.cli_config import composed
 from neurosim.cli_run import many, size

@@ -1,22 +1,23 @@
 """The equation of `neurosim.rule` in torch, once, for every rule and every connectivity (see `synapse.py` for the
-shapes).
+shapes, `reader.py` for the values at the two ends, `update.py` for what becomes of a change).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from neurosim.backends.moment import Moment, label
-from neurosim.backends.plan import CONSTANT, Plan, Synapses, per_synapse
+from neurosim.backends.moment import Moment
+from neurosim.backends.plan import Plan
+from neurosim.backends.reader import Reader
+from neurosim.backends.resolve import Synapses, per_synapse
 from neurosim.backends.specialise import for_torch
 from neurosim.backends.synapse import BiasOperation, Operation
-from neurosim.factor import Apply, Factor, One, Trace
+from neurosim.backends.update import Part, Update, make_updates
 from neurosim.lateral import Pullback
 from neurosim.modulator import View
 from neurosim.phase import Phase
@@ -26,50 +27,6 @@ from neurosim.types import ConfigurationError, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.reference import Context
-
-
-@dataclass(frozen=True)
-class Part:
-    """The weight or the bias of a plastic projection: what it is made of and what changes it."""
-
-    name: str  # "weight" or "bias": the entry of `learned`
-    operation: Operation
-    chain: tuple[Any, ...]
-    steps: tuple[Any, ...]  # of `chain`, specialised; None for a transform with a layout
-    constants: tuple[tuple[Any, ...], ...]
-
-    @property
-    def joins(self) -> bool:
-        """May it go through its transforms together with other parts? (All pointwise, with plain numbers as
-        constants.)
-        """
-        plain = all(isinstance(value, float) for values in self.constants for value in values)
-        return plain and None not in self.steps
-
-
-Update = tuple[Synapses, Part, Tensor]
-
-
-class Pack:
-    """Several weights `[R, ...]` side by side in one array, and apart again; a single one stays as it is."""
-
-    def __init__(self, weights: list[Tensor]):
-        self.shapes = [weight.shape for weight in weights]
-        # Edges of all replicas lie in one axis: nothing to keep apart. Otherwise replicas stay the first axis.
-        self.flat = any(len(shape) == 1 for shape in self.shapes)
-
-    def join(self, values: list[Tensor]) -> Tensor:
-        if len(values) == 1:
-            return values[0]
-        return torch.cat(
-            [value.reshape(-1) for value in values] if self.flat else [value.flatten(1) for value in values], -1
-        )
-
-    def split(self, value: Tensor) -> list[Tensor]:
-        if len(self.shapes) == 1:
-            return [value]
-        sizes = [math.prod(shape if self.flat else shape[1:]) for shape in self.shapes]
-        return [part.reshape(shape) for part, shape in zip(value.split(sizes, -1), self.shapes, strict=True)]
 
 
 class Learning:
@@ -248,7 +205,7 @@ class Learning:
                 if forming or rule.modulator.every_step
                 else None
             )
-            reader = Reader(self, synapses, moment, context.batch)
+            reader = Reader(self.plan, synapses, moment, context.batch)
             for part in self.parts[synapses.name]:
                 values = None
                 if synapses.name in old:
@@ -257,7 +214,7 @@ class Learning:
                 if m is not None and forming:
                     change = self._change(reader, part, rule, m, values, learned, context)
                     updates.extend(self._accumulate(synapses, part, rule, change, due, learned))
-        self._update(updates, learned)
+        make_updates(updates, learned)
         return eligibility
 
     def _modulator(
@@ -270,7 +227,7 @@ class Learning:
         step: int,
     ) -> Tensor:
         name, post = synapses.name, synapses.post
-        reader = Reader(self, synapses, moment, context.batch)
+        reader = Reader(self.plan, synapses, moment, context.batch)
         view = View(
             post=reader.post,
             pre=lambda factor: reader.pre(factor)(synapses.delay if isinstance(synapses.delay, int) else 0),
@@ -411,53 +368,6 @@ class Learning:
             if part.name in waiting
         ]
 
-    # ---- updates ----------------------------------------------------------------------------------------------------
-
-    def _update(self, updates: list[Update], learned: dict[str, Any]) -> None:
-        """Make the updates of a step. Parts with the same pointwise transforms go through them as one array: a step of
-        30 small networks with AdamW takes half the time (six chains of 14 small operations become one)."""
-        groups: dict[Any, list[Update]] = {}
-        for update in updates:
-            synapses, part, change = update
-            if getattr(synapses.projection.rule, "reduce", "") == "sequential":
-                for index, row in enumerate(change):
-                    self._apply([(synapses, part, row)], learned, index)
-                learned["count"][synapses.name] += len(change) if part is self.parts[synapses.name][-1] else 0
-            else:
-                alone = (synapses.name, part.name) if not part.joins else None
-                groups.setdefault((part.chain if alone is None else alone, learned["count"][synapses.name]), []).append(
-                    update
-                )
-        for group in groups.values():
-            self._apply(group, learned)
-        for synapses in {update[0].name: update[0] for group in groups.values() for update in group}.values():
-            learned["count"][synapses.name] += 1
-
-    def _apply(self, group: list[Update], learned: dict[str, Any], earlier: int = 0) -> None:
-        """w <- C(w + T(change)), with the memories of the transforms, for parts that share their transforms."""
-        first = group[0][1]
-        count = float(learned["count"][group[0][0].name] + earlier)
-        weights = [learned[part.name][synapses.name] for synapses, part, _ in group]
-        slots = [learned["transform"][synapses.name][part.name] for synapses, part, _ in group]
-        pack = Pack(weights)
-        weight, change = pack.join(weights), pack.join([change for _, _, change in group])
-        memories: list[list[dict[str, Tensor]]] = [[] for _ in group]
-        for index, (transform, step) in enumerate(zip(first.chain, first.steps, strict=True)):
-            if step is None:
-                change = transform.update(change, weight, first.operation)
-                new: list[Tensor] = []
-            else:
-                old = [pack.join([member[index][name] for member in slots]) for name in transform.memory]
-                change, *new = step(change, weight, count, *old, *first.constants[index])
-            apart = [pack.split(value) for value in new]
-            for member, memory in enumerate(memories):
-                memory.append({name: values[member] for name, values in zip(transform.memory, apart, strict=True)})
-        for (synapses, part, _), value, memory in zip(group, pack.split(weight + change), memories, strict=True):
-            for constraint in synapses.projection.rule.constraints if part.name == "weight" else ():
-                value = constraint.apply(value, part.operation)
-            learned[part.name][synapses.name] = value
-            learned["transform"][synapses.name] = {**learned["transform"][synapses.name], part.name: tuple(memory)}
-
     # ---- gradient baselines -----------------------------------------------------------------------------------------
 
     def gradient_rules(self, phase: Phase) -> list[tuple[Synapses, GradientRule]]:
@@ -490,47 +400,8 @@ class Learning:
                 torch.zeros_like(leaf) if slope is None else -slope
                 for (_, _, leaf), slope in zip(leaves, slopes, strict=True)
             ]
-            self._update([(s, part, change) for (s, part, _), change in zip(leaves, changes, strict=True)], learned)
+            make_updates([(s, part, change) for (s, part, _), change in zip(leaves, changes, strict=True)], learned)
         return learned
-
-
-class Reader:
-    """Values of factors at the two ends of one projection, in one step."""
-
-    def __init__(self, learning: Learning, synapses: Synapses, moment: Moment, batch: int):
-        self.synapses, self.moment, self.learning = synapses, moment, learning
-        self.size = (learning.plan.replicas, batch)
-
-    def post(self, factor: Factor | None) -> Tensor:
-        """A post factor `[R, B, P]`, `dendritic_delay` late."""
-        return self._full(
-            self._value(self.synapses.post.name, factor, self.synapses.dendritic), self.synapses.post.units
-        )
-
-    def pre(self, factor: Factor) -> Any:
-        """A pre factor `[R, B, Q]` as a function of the axonal delay."""
-        units = self.synapses.pre.units
-        return lambda delay: self._full(self._value(self.synapses.pre.name, factor, delay), units)
-
-    def _full(self, value: Tensor, units: int) -> Tensor:
-        """The constant 1, and a port where nothing arrived, are `[1, 1, 1]`."""
-        size = (*self.size, units)
-        return value if value.shape == size else value.expand(size)
-
-    def end(self, part: Part, factor: Factor) -> Any:
-        """The pre factor of a weight, or of a bias (whose pre end is the constant 1)."""
-        return self.pre(factor) if part.name == "weight" else lambda delay: self._value(CONSTANT, factor, 0)
-
-    def _value(self, population: str, factor: Factor | None, delay: int) -> Tensor:
-        if factor is None or isinstance(factor, One):
-            return self.learning.one
-        if isinstance(factor, Apply):
-            values = [self._value(population, argument, delay) for argument in factor.arguments]
-            return for_torch(factor.fn)(*values, *factor.constants)  # type: ignore[no-any-return]
-        if isinstance(factor, Trace) and factor.read == "before":
-            decay = math.exp(-self.learning.plan.dt / factor.tau)
-            return decay * self.moment.read(label(population, factor), delay + 1)
-        return self.moment.read(label(population, factor), delay)
 
 
 def task_loss(value: Tensor, target: Tensor, loss: str) -> Tensor:

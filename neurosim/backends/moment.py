@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.plan import Leaf, canonical
+from neurosim.backends.needs import Leaf, canonical
 from neurosim.factor import Field
 from neurosim.network import Population
 from neurosim.types import Tensor
@@ -28,12 +28,12 @@ class Moment:
     arrived.
     """
 
-    def __init__(self, activity: dict[str, Any], learned: dict[str, Any], clock: int, zero: Tensor):
+    def __init__(self, activity: dict[str, Any], learned: dict[str, Any], clock: int, zero: Tensor, one: Tensor):
         self.now: dict[str, Tensor] = {}
         self.modulators: dict[str, Tensor] = {}
         self.released: dict[str, dict[str, Tensor]] = {}
         self.learned, self.clock = learned, clock
-        self._history, self._zero = activity["history"], zero
+        self._history, self._zero, self.one = activity["history"], zero, one
 
     def read(self, name: str, delay: int) -> Tensor:
         if delay:
@@ -42,7 +42,7 @@ class Moment:
         value = self.now.get(name)
         if value is None:
             if name.startswith("."):  # the constant end of a bias
-                return torch.ones_like(self._zero)
+                return self.one
             return self._zero
         return value
 

@@ -21,7 +21,9 @@ import torch
 
 from neurosim.backends.learning import Learning
 from neurosim.backends.moment import Moment, constant, label, over_channels
-from neurosim.backends.plan import Plan, Synapses, released_by
+from neurosim.backends.needs import released_by
+from neurosim.backends.plan import Plan
+from neurosim.backends.resolve import Synapses
 from neurosim.backends.simulator import State
 from neurosim.backends.specialise import for_torch
 from neurosim.backends.synapse import operation
@@ -141,7 +143,10 @@ class Reference:
             part.check(self.units, self.batch(state), self.plan.replicas)
             self._check_names(part)
         tape = Tape(self.plan, probes, self.learning)
+        begin = state.activity
         for position, part in enumerate(phases):
+            if part.start == "trial":
+                state = State(begin, state.learned, state.clock)
             state = self._phase(state, part, tape, trial_end=position == len(phases) - 1)
         return state, tape.recording(self.hide_replicas)
 
@@ -179,7 +184,7 @@ class Reference:
         self, activity: dict[str, Any], learned: dict[str, Any], context: Context, step: int
     ) -> tuple[dict[str, Any], Moment]:
         """One time step; `learned` belongs to the running phase and is updated in place, `activity` is not."""
-        moment = Moment(activity, learned, context.clock + step, self.zero)
+        moment = Moment(activity, learned, context.clock + step, self.zero, self.learning.one)
         context.learned = learned
         states = {name: self._integrate(name, activity, moment, context, step) for name in self.plan.order}  # 1
         for synapses in self.plan.teaching:  # 2

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as functional
 
-from neurosim.backends.plan import Edges, Synapses
+from neurosim.backends.resolve import Edges, Synapses
 from neurosim.types import ConfigurationError, Tensor
 
 Read = Callable[[int], Tensor]  # delay in steps -> the value [R, B, Q] emitted that many steps ago
@@ -114,7 +114,10 @@ class DenseOperation(Matrix):
         return read(self.delay)[..., None, :]
 
     def outer(self, post: Tensor, read: Read) -> Tensor:
-        return torch.matmul(post.transpose(-1, -2), read(self.delay))
+        value = read(self.delay)
+        if value.stride(-1) == 0:  # the same from every pre neuron (the constant 1): a sum, no product
+            return (post * value[..., :1]).sum(1).unsqueeze(-1).expand(-1, -1, value.shape[-1])
+        return torch.matmul(post.transpose(-1, -2), value)
 
     def spread(self, weight: Tensor) -> Tensor:
         return weight.unsqueeze(1)

@@ -24,7 +24,7 @@ ORDER = [
     ["rule"],
     ["network"],
     ["wiring", "scheme", "phase", "recorder", "adapter", "task"],
-    ["backends.plan", "backends.words_numba", "backends.words_triton"],
+    ["backends.resolve", "backends.needs", "backends.plan", "backends.words_numba", "backends.words_triton"],
     ["backends.specialise"],
     ["backends"],
     ["learner", "storage", "checkpoint", "inspect", "interop", "figure"],

@@ -11,7 +11,8 @@ import torch
 from nets import normal
 
 from neurosim.backends import compile
-from neurosim.backends.plan import canonical, steps_of
+from neurosim.backends.needs import canonical
+from neurosim.backends.resolve import steps_of
 from neurosim.connectivity import AveragePool, Conv2d, EdgeList, FixedInDegree, FixedProbability, OneToOne
 from neurosim.constraint import Dale
 from neurosim.factor import Apply, Field, Trace, post, pre
