@@ -3,7 +3,7 @@
 An encoder is called as `encoder(x, steps, dt, stream, replica, samples, start=0)`: `x [B, N]` or `[R, B, N]`,
 `replica [R]` and `samples [B]` are the ids that address the random `stream`, `start` is the first step's address there:
 pass the number of steps already drawn to get fresh noise when a sample is shown again. It returns `Held` or a tensor
-`[T, R, B, N]`.
+`[T, R, B, N]`. An encoder whose drive is 0 or 1 per step says so: `spikes = True`.
 
 A decoder is called as `decoder(output, dt)` with the recorded output `[T, R, B, N]` (or `[T, B, N]`) and returns the
 same without T; gradients pass. Times are in ms, rates in Hz.
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
 from neurosim.phase import Held
 from neurosim.random import Stream, grid
-from neurosim.types import ConfigurationError, Tensor, choice, positive
+from neurosim.types import ConfigurationError, Tensor, choice, numeric, positive
 
 
 class Encoder(Protocol):
@@ -46,16 +46,20 @@ def _inside(x: Tensor, low: float, high: float, outside: str, owner: str) -> Ten
     if outside == "clip":
         return x.clamp(low, high)
     if x.numel() and not bool(((x >= low) & (x <= high)).all()):
+        allowed = f"{low:g} to {high:g} (low, high)" if math.isfinite(low) else f"at most {high:g} (high)"
         raise ConfigurationError(
-            f"{owner} got values from {float(x.min()):g} to {float(x.max()):g}; allowed: {low:g} to {high:g} "
-            "(low, high), or outside=clip"
+            f"{owner} got values from {float(x.min()):g} to {float(x.max()):g}; allowed: {allowed}, or outside=clip"
         )
     return x
 
 
 def _range(low: float, high: float, owner: str) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not -math.inf < _number(low, f"{owner} low") < _number(high, f"{owner} high") < math.inf:
         raise ConfigurationError(f"{owner} has low {low} and high {high}; they must be finite and low < high")
+
+
+def _number(value: float, what: str) -> float:
+    return float(numeric(value, what))
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Hold:
 
     scale: float = 1.0
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _number(self.scale, "Hold scale")
+        _number(self.offset, "Hold offset")
 
     def __call__(
         self, x: Tensor, steps: int, dt: float, stream: Stream, replica: Tensor, samples: Tensor, start: int = 0
@@ -86,6 +94,7 @@ class Poisson:
     low: float = 0.0
     high: float = 1.0
     outside: str = "error"
+    spikes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(self.max_rate, "Poisson max_rate")
@@ -131,9 +140,10 @@ class Latency:
     high: float = 1.0
     mode: str = "linear"
     outside: str = "error"
+    spikes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (0 <= self.t_min < self.t_max and math.isfinite(self.t_max)):
+        if not 0 <= _number(self.t_min, "Latency t_min") < _number(self.t_max, "Latency t_max") < math.inf:
             raise ConfigurationError(
                 f"Latency has t_min {self.t_min}, t_max {self.t_max} ms; allowed: 0 <= t_min < t_max"
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import subprocess
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from neurosim.types import Array, ConfigurationError
 FORMAT = "neurosim-checkpoint"
 HEADER = "neurosim.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
+GIT_SECONDS = 10
 SOURCES = ("neurosim", "neurosim.rules", "neurosim.tasks")
 
 
@@ -69,6 +71,30 @@ def code_version() -> str:
     for name, path in sorted(_sources().items()):
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def git_commit() -> str | None:
+    """The git commit of the package's sources, with "-dirty" if they were changed since; None where they lie in no
+    git checkout (an installed package), or git cannot be asked.
+    """
+    package = Path(__file__).parent
+    tracked = _git(package, "ls-files", "--error-unmatch", Path(__file__).name)  # not just any repository around it
+    commit = _git(package, "rev-parse", "HEAD")
+    if tracked is None or not commit:
+        return None
+    folders = sorted({str(path.parent) for path in _sources().values()})
+    return commit + ("-dirty" if _git(package, "status", "--porcelain", "--", *folders) else "")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What a git command says in a folder; None if it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=GIT_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _sources() -> dict[str, Path]:

@@ -11,6 +11,7 @@ from neurosim import __version__
 from neurosim.cli_certify import HELP, certify
 from neurosim.cli_config import settings_text
 from neurosim.cli_errors import sentence, unknown
+from neurosim.cli_ledger import LEDGER, show_ledger
 from neurosim.cli_list import KINDS, listing
 from neurosim.cli_run import run
 from neurosim.cli_show import show
@@ -28,6 +29,7 @@ usage: python -m neurosim <verb> [key=value ...]
   list     what there is                 list rules
   show     what run would build          show task=xor rule=biohsic
   certify  is a rule local?              certify rule=biohsic
+  ledger   what learning costs           ledger task=xor rule=biohsic
   export   the trace as one file         export <run folder> target=trace.h5
   plot     the figures again             plot <run folder>
 
@@ -42,14 +44,15 @@ usage: python -m neurosim run task=<name> rule=<name> [key=value ...]
 rule=a+b lets one rule act after the other, rule=layered:a/b gives the last layer the second rule. A setting of a rule
 is rule.<name>.<key>, with one rule also rule.<key>. `list` shows names, `show` all settings of a run. Ctrl-C saves.
 
-Also: task, rule, network, encoder, decoder, backend, probe=<name>, and dtype, device. Settings of every run:
+Also by name: network, encoder, decoder, backend, probe, and of the network's parts neuron, output_neuron, input_neuron,
+lateral (neuron=adex lateral=k_winners); dtype, device. Settings of every run:
 """
 SHOW = """\
 usage: python -m neurosim show task=<name> rule=<name> [key=value ...]
 
 Prints what run with the same words would build."""
 EXPORT = """\
-usage: python -m neurosim export <run folder or trace file> target=<file>
+usage: python -m neurosim export <run folder or trace file> target=<file> [overwrite=true]
 
 The name of the file says what it becomes: .h5 (SONATA), .csv (spikes) or .npz (every array)."""
 PLOT = "usage: python -m neurosim plot <run folder>\n\nDraws the figures of a run again, into its folder figures."
@@ -75,6 +78,11 @@ def _certify(words: Sequence[str]) -> int:
     return certify(words)
 
 
+def _ledger(words: Sequence[str]) -> None:
+    _no_flags(words)
+    show_ledger(words)
+
+
 def _list(words: Sequence[str]) -> None:
     _no_flags(words)
     listing(words)
@@ -83,12 +91,16 @@ def _list(words: Sequence[str]) -> None:
 def _export(words: Sequence[str]) -> None:
     _no_flags(words)
     targets = [word.removeprefix("target=") for word in words if word.startswith("target=")]
-    source = _folder("export", [word for word in words if not word.startswith("target=")], " target=<file>")
+    overwrite = [word.removeprefix("overwrite=") for word in words if word.startswith("overwrite=")]
+    own = [word for word in words if not word.startswith(("target=", "overwrite="))]
+    source = _folder("export", own, " target=<file>")
+    if overwrite not in ([], ["true"], ["false"]):
+        raise ConfigurationError(f"overwrite is {overwrite[-1]!r}; give it once, as true or false")
     if len(targets) != 1 or not targets[0]:
         raise ConfigurationError("export needs one target=<file> whose name ends in .h5, .csv or .npz")
     if source.is_dir():
         open_run(source)
-    print(export(source, targets[0]))
+    print(export(source, targets[0], overwrite=overwrite == ["true"]))
 
 
 def _plot(words: Sequence[str]) -> None:
@@ -124,13 +136,14 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "export": _export,
     "plot": _plot,
     "certify": _certify,
+    "ledger": _ledger,
 }
 
 
 def help_text(verb: str) -> str:
     """What `<verb> --help` prints."""
     listed = f"usage: python -m neurosim list [{'|'.join(KINDS)}] ...\n\nOne line for each; without a word, all."
-    texts = {"list": listed, "show": SHOW, "certify": HELP, "export": EXPORT, "plot": PLOT}
+    texts = {"list": listed, "show": SHOW, "certify": HELP, "ledger": LEDGER, "export": EXPORT, "plot": PLOT}
     return {"run": RUN + settings_text(), **texts}[verb]
 
 

@@ -13,6 +13,7 @@ from hydra.utils import get_object, instantiate
 from neurosim.cli_errors import innermost, nearest, one_line
 from neurosim.cli_rules import parse_rules
 from neurosim.experiment import Experiment
+from neurosim.network import Layered
 from neurosim.types import ConfigurationError
 
 TARGET = "_target_"
@@ -20,7 +21,7 @@ WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 NODES = ("scheme", "rule", "task", "network", "encoder", "decoder", "settings", "backend", "probe")
 TOP = (
-    "epochs", "batch", "presentation", "limit", "vary", "orders", "shuffle_labels", "evaluate_train",
+    "epochs", "batch", "presentation", "limit", "vary", "orders", "shuffle_labels", "evaluate_train", "credit",
     "seed", "replicas", "dt",
 )  # fmt: skip
 
@@ -66,10 +67,22 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
         "scheme": expression.scheme(rules),
         "recorded": build(config["probe"], "probe"),
     }
+    _check_spikes(arguments["network"])
     for key, argument in (("name", "backend"), ("dtype", "dtype"), ("device", "device")):
         if key in backend:
             arguments[argument] = checked(backend[key], str, f"backend.{key}")
     return construct(Experiment, arguments, "")  # type: ignore[no-any-return]
+
+
+def _check_spikes(network: Any) -> None:
+    """A layer norm or a softmax would make graded values of spikes, and the trace spikes of them."""
+    if not isinstance(network, Layered) or network.neuron.outputs[0] != "spike" or network.lateral is None:
+        return
+    if not getattr(network.lateral, "keeps_spikes", False):
+        raise ConfigurationError(
+            f"network.lateral is a {type(network.lateral).__name__}, which would make graded values of the spikes of "
+            f"{type(network.neuron).__name__}; take network=spiking, lateral=none or lateral=k_winners"
+        )
 
 
 def _rule_names(text: str) -> list[str]:
@@ -133,7 +146,12 @@ def construct(kind: type, arguments: Mapping[str, Any], path: str) -> Any:
     values = {
         name: _argument(value, known[name], hints.get(name, Any), prefix + name) for name, value in arguments.items()
     }
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ConfigurationError as error:  # a neuron says "tau_mem is -1": here it is known whose
+        if "." not in path or str(error).startswith(path):
+            raise
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _hints(kind: type) -> dict[str, Any]:

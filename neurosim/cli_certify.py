@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar
 
 from neurosim.cli_build import experiment
-from neurosim.cli_config import composed, names, parse, source
-from neurosim.cli_show import describe, factor, table
+from neurosim.cli_config import Composed, composed, names, parse, source
+from neurosim.cli_show import describe, factor, gain_of, table
+from neurosim.experiment import Experiment
 from neurosim.inspect import passport
-from neurosim.inspect.certificate import BYTES, Certificate, Finding, widest
 from neurosim.inspect.certificate import certify as certificate_of
+from neurosim.inspect.verdict import BYTES, Certificate, Finding, widest
 from neurosim.network import Network
 from neurosim.rule import ThreeFactorRule
 from neurosim.types import ConfigurationError
@@ -30,7 +31,14 @@ The exit code is 0 for a local rule, 1 for one that is rejected; for rule=all it
 INPUTS, OUTPUTS = 5, 3
 BEFORE = "feedback_alignment"  # a rule for those that change another one
 GIVEN = {"task": "xor", "batch": "7", "replicas": "2"}  # unless the command line says something else
-SETTING = re.compile(r"^(\w+): .*?#\s*(.*)$", re.MULTILINE)
+SAID = {  # of settings that mean the same everywhere, and have no comment of their own
+    "beta1": "in [0, 1): momentum, or the first moment of Adam",
+    "beta2": "in [0, 1): second moment of Adam",
+    "weight_decay": ">= 0: part of a weight that is lost in every update; for adamw",
+    "w_max": "upper bound, above w_min; none: open",
+}
+Made = TypeVar("Made")
+SETTING = re.compile(r"^( *)(\w+):.*?#\s*(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -81,23 +89,34 @@ def _all(more: Sequence[str]) -> int:
 
 
 def _first(rules: Sequence[Sequence[str]], more: Sequence[str]) -> Certified:
-    """The first of these rules that fits the network; without network=, spiking neurons are tried after rates."""
+    return first_fit(rules, more, _certified)
+
+
+def first_fit(rules: Sequence[Sequence[str]], more: Sequence[str], make: Callable[[Sequence[str]], Made]) -> Made:
+    """What is made of the first of these rules that fits the network; without network=, spiking neurons are tried
+    after rates.
+    """
     networks = [[]] if any(word.startswith("network=") for word in more) else [[], ["network=spiking"]]
     refused: list[ConfigurationError] = []
     for rule in rules:
         for network in networks:
             try:
-                return _certified([*rule, *network, *more])
+                return make([*rule, *network, *more])
             except ConfigurationError as error:
                 refused.append(error)
     raise refused[0]
 
 
-def _certified(arguments: Sequence[str]) -> Certified:
+def described(arguments: Sequence[str]) -> tuple[Composed, Experiment, Network]:
+    """The configuration, experiment and small network (5 inputs, 3 outputs) of these words, with its rules."""
     keys = {word.partition("=")[0] for word in arguments}
     made = composed([*(f"{key}={value}" for key, value in GIVEN.items() if key not in keys), *arguments])
     wanted = experiment(made.config)
-    network = wanted.scheme(wanted.network(INPUTS, OUTPUTS))
+    return made, wanted, wanted.scheme(wanted.network(INPUTS, OUTPUTS))
+
+
+def _certified(arguments: Sequence[str]) -> Certified:
+    made, wanted, network = described(arguments)
     verdict = certificate_of(network, wanted.dt, batch=wanted.batch, replicas=wanted.replicas, seed=wanted.seed)
     return Certified(made.names["rule"], made.names["network"], tuple(_parts(wanted.scheme)), network, verdict)
 
@@ -162,20 +181,36 @@ def report(one: Certified) -> Iterator[str]:
 
 def _scheme(scheme: Any) -> Iterator[str]:
     yield f"{type(scheme).__name__}"
-    yield f"equation    {passport.equation(scheme)}"
+    first, *more = passport.equations(scheme)
+    yield f"equation    {first}"
+    yield from (f"            {line}" for line in more)
     yield f"source      {passport.source(scheme)}"
-    said = _comments(scheme)
-    settings = [field.name for field in fields(scheme) if field.name != "layers"]
-    rows = [[f"{name} = {describe(getattr(scheme, name))}", said.get(name, "")] for name in settings]
+    said = {**SAID, **_comments(scheme)}
+    rows = [[f"{name} = {value}", said.get(name, "")] for name, value in _settings(scheme)]
     yield "parameters" if rows else "parameters  none"
     yield from table(rows) if rows else ()
+
+
+def _settings(scheme: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The parameters of a scheme, and those of what it is made of, by their names on the command line."""
+    for name in (field.name for field in fields(scheme) if field.name != "layers"):
+        value = getattr(scheme, name)
+        if is_dataclass(value):
+            yield f"{prefix}{name}", type(value).__name__
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", describe(value)
 
 
 def _comments(scheme: Any) -> dict[str, str]:
     """What the configuration of a rule says about its settings: units, allowed words."""
     target = f"{type(scheme).__module__}.{type(scheme).__name__}"
     texts = [source("rule", name) for name in names("rule")]
-    return dict(SETTING.findall(next((text for text in texts if f"_target_: {target}\n" in text), "")))
+    found, parents = dict[str, str](), list[str]()
+    for indent, name, comment in SETTING.findall(next((text for text in texts if f"_target_: {target}\n" in text), "")):
+        parents = [*parents[: len(indent) // 2], name]
+        found[".".join(parents)] = comment
+    return found
 
 
 def _finding(finding: Finding, network: Network) -> Iterator[str]:
@@ -201,5 +236,5 @@ def _per(word: str) -> str:
 def _factors(rule: ThreeFactorRule) -> Iterator[str]:
     for component in rule.components:
         for term in component.terms:
-            gain = f" x {describe(term.gain)}" if term.gain is not None else ""
+            gain = f" x {gain_of(term.gain)}" if term.gain is not None else ""
             yield f"post {factor(term.post)} x pre {factor(term.pre)}{gain}"

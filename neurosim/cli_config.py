@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from neurosim.cli_errors import innermost, nearest, one_line, unknown
+from neurosim.cli_parts import PARTS, SPIKING, check_whole, content, replacing, spikes
 from neurosim.cli_rules import Expression, parse_rules, place
 from neurosim.types import ConfigurationError
 
@@ -42,14 +43,18 @@ class Composed:
 
     @property
     def text(self) -> str:
-        return OmegaConf.to_yaml(OmegaConf.create(self.config))
+        """What a run saves: all but how it was watched, so that a run which goes on says how that goes."""
+        return OmegaConf.to_yaml(OmegaConf.create({key: self.config[key] for key in self.config if key != "quiet"}))
 
 
 @dataclass
 class Words:
-    """The words of a command line, sorted: group choices, rule expression, experiment, settings by key, in order."""
+    """The words of a command line, sorted: choices of groups and of parts of the network, rule expression, experiment,
+    settings by key, in order.
+    """
 
     groups: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     rule: str | None = None
     experiment: str | None = None
     settings: list[tuple[str, str, str]] = field(default_factory=list)  # sign ("", +, ++, ~), key, "=value" or ""
@@ -76,7 +81,7 @@ def parse(arguments: Sequence[str]) -> Words:
         if key in seen:
             raise ConfigurationError(f"{key} is given twice: {seen[key]} and {argument}")
         seen[key] = argument
-        if key in GROUPS or key == "experiment":
+        if key in (*GROUPS, *PARTS, "experiment"):
             _choose(words, sign, key, value.removeprefix("=").strip(), argument)
         else:
             _read(argument, key)
@@ -110,7 +115,7 @@ def _choose(words: Words, sign: str, key: str, value: str, argument: str) -> Non
     if key == "experiment":
         words.experiment = value
     else:
-        words.groups[key] = value
+        (words.parts if key in PARTS else words.groups)[key] = value
 
 
 def _read(argument: str, key: str) -> Override:
@@ -132,6 +137,9 @@ def composed(arguments: Sequence[str]) -> Composed:
     """The configuration that a command line asks for, resolved."""
     words = parse(arguments)
     experiment = _header(words.experiment) if words.experiment else {}
+    parts = {part: content(part, source(part, name)) for part, name in words.parts.items()}
+    if "neuron" in parts and not experiment and spikes(parts["neuron"]):
+        words.groups.setdefault("network", SPIKING)  # where such a neuron is at home
     chosen = {**_defaults(), **_overridden(experiment), **words.groups}
     rule = words.rule if words.rule is not None else experiment.get("scheme")
     if "task" not in chosen or rule is None:
@@ -142,9 +150,11 @@ def composed(arguments: Sequence[str]) -> Composed:
         )
     expression = parse_rules(str(rule), names("rule"))
     overrides = list(_base(words, expression, chosen))
+    if parts:
+        overrides += replacing(parts, _compose(overrides))
     settings = _settings(words, expression, overrides)
     config = _resolved(_compose([*overrides, *settings]), expression)
-    found = {**chosen, "rule": expression.text, "experiment": words.experiment or ""}
+    found = {**chosen, **words.parts, "rule": expression.text, "experiment": words.experiment or ""}
     return Composed({**config, "names": found}, found)
 
 
@@ -206,9 +216,12 @@ def _settings(words: Words, expression: Expression, overrides: Sequence[str]) ->
         for sign, key, value in words.settings
     ]
     base = _compose(overrides) if placed else None
-    for sign, key, _ in placed:
+    whole = {part: names(part) for part in PARTS}
+    for sign, key, value in placed:
         if base is not None and not sign.startswith("+"):
             _check_key(key, base)
+            if sign != "~":
+                check_whole(key, _read(f"{key}{value}", key).value(), base, whole)
     return [f"{sign}{key}{value}" for sign, key, value in placed]
 
 
@@ -217,15 +230,15 @@ def _check_key(key: str, base: DictConfig) -> None:
         return
     keys = list(_flat(base))
     last = key.rpartition(".")[2]
-    same = [one for one in keys if one.rpartition(".")[2] == last]
     parent = key.rpartition(".")[0]
+    same = [one for one in keys if one.rpartition(".")[2] == last and (parent not in keys or one.startswith(parent))]
     siblings = [one.rpartition(".")[2] for one in keys if one.rpartition(".")[0] == parent]
     if same:
         help = f"; did you mean {' or '.join(same)}?"
     elif siblings and parent:
         help = f"; {parent} has: {', '.join(dict.fromkeys(siblings))}{nearest(last, siblings)}"
     else:
-        allowed = [*keys, *GROUPS, "experiment", "resume"]
+        allowed = [*keys, *GROUPS, *PARTS, "experiment", "resume"]
         help = nearest(key, allowed) or "; `python -m neurosim show` lists the settings"
     raise ConfigurationError(f"there is no setting {key!r}{help}")
 

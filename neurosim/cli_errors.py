@@ -17,6 +17,7 @@ USERS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR,
     errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EINVAL,
 }  # fmt: skip
+LONGEST = 250  # characters of a list inside a sentence
 ALLOCATION = ("can't allocate memory", "out of memory", "not enough memory")
 
 
@@ -28,7 +29,15 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 
 def unknown(what: str, word: str, allowed: Sequence[str]) -> str:
     """The sentence for a word that is none of the allowed ones."""
-    return f"there is no {what} {word!r}; allowed: {', '.join(allowed)}{nearest(word, allowed)}"
+    return f"there is no {what} {word!r}; {listed(what, allowed)}{nearest(word, allowed)}"
+
+
+def listed(what: str, allowed: Sequence[str]) -> str:
+    """The allowed words, or where they stand if they are too many for a sentence."""
+    words = ", ".join(allowed)
+    if len(words) > LONGEST:
+        return f"`python -m neurosim list {what}s` shows all {len(allowed)}"
+    return f"allowed: {words}"
 
 
 def one_line(text: object) -> str:

@@ -10,6 +10,7 @@ from neurosim import neuron
 from neurosim.backends import BACKENDS
 from neurosim.cli_config import names, source
 from neurosim.cli_errors import one_line, unknown
+from neurosim.cli_parts import content
 from neurosim.types import ConfigurationError
 
 SENTENCE_END = re.compile(r"(?<!et al)\. ")
@@ -43,6 +44,13 @@ def _headline(text: str) -> str:
 
 
 def _neurons() -> Rows:
+    """Those that can be chosen, by the name that chooses them; then those that only Python can place."""
+    chosen = {content("neuron", source("neuron", name)).neuron._target_.rpartition(".")[2] for name in names("neuron")}
+    others = [(name, f"{line[:-1]}; in Python.") for name, line in _classes() if name not in chosen]
+    return [*_files("neuron")(), *others]
+
+
+def _classes() -> Rows:
     found = {name: getattr(neuron, name) for name in neuron.__all__ if name != "Neuron"}
     models = {name: kind for name, kind in found.items() if inspect.isclass(kind) and hasattr(kind, "step")}
     return sorted((name, first_sentence(kind)) for name, kind in models.items())
@@ -59,6 +67,9 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "rules": _files("rule"),
     "networks": _files("network"),
     "neurons": _neurons,
+    "output_neurons": _files("output_neuron"),
+    "input_neurons": _files("input_neuron"),
+    "laterals": _files("lateral"),
     "backends": lambda: list(BACKENDS.items()),
     "encoders": _files("encoder"),
     "decoders": _files("decoder"),

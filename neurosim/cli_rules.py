@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neurosim.cli_errors import unknown
+from neurosim.cli_errors import listed, unknown
 from neurosim.scheme import Composed, PerLayer
 from neurosim.types import ConfigurationError
 
@@ -55,7 +55,7 @@ def parse_rules(text: str, known: Sequence[str]) -> Expression:
     body = text.removeprefix(LAYERED)
     if not body:
         what = f"rule={text} names no rule" if layered else "rule= has no value"
-        raise ConfigurationError(f"{what}; {HOW} with {', '.join(known)}")
+        raise ConfigurationError(f"{what}; {HOW}; {listed('rule', known)}")
     if "/" in body and not layered:
         raise ConfigurationError(f"rule={text} gives rules to layers; write rule=layered:{body}")
     seen: dict[str, int] = {}

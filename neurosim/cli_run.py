@@ -14,14 +14,16 @@ from rich.console import Console
 
 from neurosim.cli_build import Screen, experiment, screen
 from neurosim.cli_config import GROUPS, Composed, composed, parse
+from neurosim.cli_parts import PARTS as PARTS_OF_NETWORK
 from neurosim.experiment import Experiment, Interrupted, Result, RunLoop
+from neurosim.memory import size
 from neurosim.run_figures import plot
 from neurosim.run_folder import open_run
 from neurosim.types import ConfigurationError
 
 ROOT = Path("runs")
 # What a run puts into its folder.
-PARTS = ("config.yaml", "metrics.csv", "checkpoint.npz", "result.json", "trace.h5", "trace", "figures")
+PARTS = ("config.yaml", "metrics.csv", "credit.csv", "checkpoint.npz", "result.json", "trace.h5", "trace", "figures")
 ASIDE = ".before"  # where an overwritten run waits until the new one has learned something
 CONTINUED = (
     "epochs",
@@ -42,25 +44,32 @@ def run(arguments: Sequence[str], folder: Path | None = None) -> Result:
     asked = screen(made.config)
     wanted = experiment(made.config)
     torch.set_num_threads(asked.threads)
-    target = _claim(asked, made, folder)
-    return _carry_out(wanted, target, made, asked, resume=False)
-
-
-def _carry_out(wanted: Experiment, target: Path, made: Composed, asked: Screen, resume: bool) -> Result:
+    target = _target(asked, made, folder)
+    numbers = asked.folder is None and folder is None
     console = None if asked.quiet else Console(soft_wrap=True)
-    loop = None
+    loop = RunLoop(wanted, target, made.text, console, False)  # what cannot run is told here, without a folder
+    loop.folder = numbered(target) if numbers else _claimed(target)
     try:
-        loop = RunLoop(wanted, target, made.text, console, resume)
-        _check_end(loop)
-        if console is not None:
-            console.print(_headline(made, wanted, loop, resume), highlight=False, markup=False)
-        result = loop.run()
+        result = _carry_out(loop, wanted, made)
     except Exception as error:
-        if not resume and (loop is None or not _has_learned(loop)) and not isinstance(error, Interrupted):
-            _give_back(target)  # what cannot run at all leaves nothing behind
+        if not _has_learned(loop) and not isinstance(error, Interrupted):
+            _give_back(loop.folder)  # what does not get to learning leaves nothing behind
+            if numbers:
+                forget(target)
         raise
     finally:
-        shutil.rmtree(target / ASIDE, ignore_errors=True)
+        shutil.rmtree(loop.folder / ASIDE, ignore_errors=True)
+    return _shown_result(result, asked, console)
+
+
+def _carry_out(loop: RunLoop, wanted: Experiment, made: Composed, resume: bool = False) -> Result:
+    _check_end(loop)
+    if loop.console is not None:
+        loop.console.print(_headline(made, wanted, loop, resume), highlight=False, markup=False)
+    return loop.run()
+
+
+def _shown_result(result: Result, asked: Screen, console: Console | None) -> Result:
     if asked.figures:
         plot(result.folder)
     if console is not None:
@@ -78,10 +87,13 @@ def _check_end(loop: RunLoop) -> None:
         raise ConfigurationError(f"epochs is {epochs}, but the run in {shown(loop.folder)} has done {done}; give more")
 
 
+WORDS = ("rule", "network", "neuron", "output_neuron", "input_neuron", "lateral")
+
+
 def _headline(made: Composed, wanted: Experiment, loop: RunLoop, resume: bool) -> str:
     names = made.names
     parts = [
-        f"{names['task']}, rule {names['rule']}, network {names['network']}",
+        ", ".join([names["task"], *(f"{word} {names[word]}" for word in WORDS if word in names)]),
         f"backend {wanted.backend} ({wanted.dtype}, {wanted.device})",
         f"{many(wanted.replicas, 'replica')}, {many(wanted.epochs, 'epoch')} of {many(loop.per_epoch, 'presentation')}",
         f"trace up to {size(loop.planned())}",
@@ -101,37 +113,47 @@ def shown(folder: Path) -> str:
     return str(folder.relative_to(here) if folder.is_absolute() and folder.is_relative_to(here) else folder)
 
 
-def size(count: float) -> str:
-    """Bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
 # ---- the folder ------------------------------------------------------------------------------------------------------
 
 
-def _claim(asked: Screen, made: Composed, folder: Path | None) -> Path:
-    """An empty folder for the run: the one asked for, or the next free number."""
+def _target(asked: Screen, made: Composed, folder: Path | None) -> Path:
+    """The folder of the run, or the one that is to hold its number; nothing is made yet."""
     if asked.folder is None and folder is None:
-        names = made.names
-        return numbered(ROOT / f"{names['task']}-{_safe(names['rule'])}-{names['network']}")
+        chosen = (made.names[part] for part in ("network", *PARTS_OF_NETWORK) if part in made.names)
+        return ROOT / "-".join((made.names["task"], _safe(made.names["rule"]), *chosen))
     target = Path(asked.folder) if asked.folder is not None else folder
     assert target is not None
     if target.exists() and not target.is_dir():
         raise ConfigurationError(f"folder {target} is a file; give a folder for the results")
-    if target.is_dir() and any(target.iterdir()):
+    if _holds_something(target):
         if not (target / "config.yaml").is_file():
             raise ConfigurationError(f"folder {target} is not empty and holds no run; give another folder")
         if not asked.overwrite:
             raise ConfigurationError(
                 f"folder {target} holds a run already; give another one, or overwrite=true to delete it"
             )
+    return target
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _claimed(target: Path) -> Path:
+    """The folder, empty."""
+    if _holds_something(target):
         _set_aside(target)
     target.mkdir(parents=True, exist_ok=True)
     return target
+
+
+def forget(parent: Path) -> None:
+    """Take away the folders that held a number, up to `runs`, as far as they are empty."""
+    for folder in (parent, *parent.parents):
+        if folder == Path():
+            return
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _set_aside(folder: Path) -> None:
@@ -183,18 +205,29 @@ def _resume(name: str, arguments: Sequence[str]) -> Result:
     if not name:
         raise ConfigurationError("resume= has no value; give a run's folder, as in resume=runs/xor-biohsic-layered/1")
     folder = Path(name)
-    saved = open_run(folder).config
+    saved = {key: value for key, value in open_run(folder).config.items() if key != "quiet"}
     made = _continued(saved, arguments)
     asked = screen(made.config)
     wanted = experiment(made.config)
     torch.set_num_threads(asked.threads)
-    return _carry_out(wanted, folder, made, asked, resume=True)
+    console = None if asked.quiet else Console(soft_wrap=True)
+    loop = RunLoop(wanted, folder, made.text, console, True)
+    try:
+        result = _carry_out(loop, wanted, made, resume=True)
+    finally:
+        shutil.rmtree(folder / ASIDE, ignore_errors=True)
+    return _shown_result(result, asked, console)
 
 
 def _continued(saved: dict[str, Any], arguments: Sequence[str]) -> Composed:
     """The saved configuration with the few settings that may change; ConfigurationError for any other."""
     words = parse(arguments)
-    keys = [*(["rule"] if words.rule is not None else []), *(["experiment"] if words.experiment else []), *words.groups]
+    keys = [
+        *(["rule"] if words.rule is not None else []),
+        *(["experiment"] if words.experiment else []),
+        *words.groups,
+        *words.parts,
+    ]
     config = OmegaConf.create(saved)
     for sign, key, value in words.settings:
         if sign or key not in CONTINUED:

@@ -8,17 +8,18 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from neurosim.backends.plan import Plan
 from neurosim.backends.resolve import Synapses
 from neurosim.cli_build import experiment, screen
 from neurosim.cli_config import composed
-from neurosim.cli_run import many, size
+from neurosim.cli_run import many
 from neurosim.experiment import Experiment
-from neurosim.factor import Apply, Factor, Field, Trace
+from neurosim.factor import Apply, Coefficient, Factor, Field, Trace
 from neurosim.learner import SimulatorLearner
+from neurosim.memory import size
 from neurosim.network import Network, Population
+from neurosim.recorded import keeps_eligibility
 from neurosim.rule import (
     Component,
     GradientRule,
@@ -29,8 +30,8 @@ from neurosim.rule import (
     Term,
     ThreeFactorRule,
 )
+from neurosim.stage import TEST, TRAIN, Stage
 from neurosim.task import Dataset
-from neurosim.types import DTYPES
 
 KINDS = {"dense": "dense", "one_to_one": "one to one", "sparse": "sparse, by edges", "convolution": "convolution"}
 
@@ -41,7 +42,10 @@ def show(arguments: Sequence[str]) -> None:
     screen(made.config)
     wanted = experiment(made.config)
     dataset, network = wanted.build()
+    wanted.presentations(len(dataset.train))
+    wanted.check_memory(network)
     learner = wanted.learner(network)
+    wanted.rehearse(dataset, learner)
     for line in report(wanted, dataset, network, learner):
         print(line)
     print("\nsettings (any of them may be given as key=value)")
@@ -59,8 +63,11 @@ def report(wanted: Experiment, dataset: Dataset, network: Network, learner: Simu
     yield from table([_projection(synapses, plan) for synapses in plan.synapses.values()])
     yield "\nrules"
     yield from _rules(plan, wanted)
+    if (network.trial, network.test) != ((TRAIN,), TEST):
+        yield "\nhow a sample is shown, stage by stage"
+        yield from table([_stage(stage) for stage in (*network.trial, network.test)])
     yield "\nmemory"
-    yield from table(list(_memory(learner, plan, wanted)))
+    yield from table(list(_memory(wanted.memory(network), wanted)))
 
 
 def _training(wanted: Experiment, dataset: Dataset) -> Iterator[str]:
@@ -75,6 +82,15 @@ def _training(wanted: Experiment, dataset: Dataset) -> Iterator[str]:
     yield f"encoder   {describe(wanted.encoder)}"
     yield f"decoder   {describe(wanted.decoder)}"
     yield f"backend   {wanted.backend} ({wanted.dtype}, {wanted.device})"
+
+
+def _stage(stage: Stage) -> list[str]:
+    learn = ", ".join(stage.learn) if isinstance(stage.learn, tuple) else "all rules" if stage.learn else "nothing"
+    start = "from the activity at its start" if stage.start == "trial" else "going on"
+    silent = f"; silent: {', '.join(stage.silent)}" if stage.silent else ""
+    noise, target = "noise" if stage.noise else "no noise", "target" if stage.teach else "no target"
+    steps = "" if stage.steps is None else f"; {stage.steps} steps"
+    return [stage.name, f"{start}; {noise}; {target}; learns: {learn}{silent}{steps}"]
 
 
 def describe(value: Any) -> str:
@@ -183,11 +199,12 @@ def _component(component: Component) -> str:
 
 
 def _term(term: Term) -> str:
-    gain = "" if term.gain is None else f" x gain {_gain(term.gain)}"
+    gain = "" if term.gain is None else f" x gain {gain_of(term.gain)}"
     return f"post {factor(term.post)} x pre {factor(term.pre)}{gain}"
 
 
-def _gain(gain: Any) -> str:
+def gain_of(gain: Any) -> str:
+    """A gain in words."""
     if isinstance(gain, OfWeight):
         arguments = ", ".join(["w", *map(describe, gain.constants)])
         return f"{getattr(gain.fn, '__name__', 'f')}({arguments})"
@@ -206,18 +223,13 @@ def factor(value: Factor) -> str:
         return f"trace({factor(value.of)}, tau {value.tau:g} ms, {value.mode}, read {value.read})"
     if isinstance(value, Apply):
         return f"{getattr(value.fn, '__name__', 'f')}({', '.join(map(factor, value.arguments))})"
-    return "1"
-
-
-def _remembers(rule: ThreeFactorRule) -> bool:
-    later = any(isinstance(term.gain, OfComponent) for component in rule.components for term in component.terms)
-    return later or any(component.has_memory for component in rule.components)
+    return "coefficient" if isinstance(value, Coefficient) else "1"
 
 
 def _path(synapses: Synapses, rule: ThreeFactorRule) -> str:
     """Which way the reference backend takes, and why."""
     kind = KINDS[synapses.kind]
-    if _remembers(rule):
+    if keeps_eligibility(rule):
         return f"{kind}; an eligibility per synapse and example is kept, because a component has a memory"
     if rule.share != "sum" or rule.reduce == "sequential":
         why = f"share is {rule.share}" if rule.share != "sum" else "reduce is sequential"
@@ -228,45 +240,17 @@ def _path(synapses: Synapses, rule: ThreeFactorRule) -> str:
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def _memory(learner: SimulatorLearner, plan: Plan, wanted: Experiment) -> Iterator[list[str]]:
-    state = learner.init()
-    parts = {
-        "weights": _bytes(state.learned["weight"]) + _bytes(state.learned["bias"]),
-        "transforms": _bytes(state.learned["transform"]),
-        "activity": _bytes(state.activity),
-        "eligibility": sum(_eligibility(synapses, wanted) for synapses in plan.plastic()),
-    }
+def _memory(parts: dict[str, int], wanted: Experiment) -> Iterator[list[str]]:
     notes = {
         "weights": "with biases",
         "transforms": "memories of optimizers",
         "activity": f"states, traces and delays of {wanted.batch} examples at once",
         "eligibility": "per synapse and example",
+        "evaluation": f"activity, input and output of {wanted.settings.evaluate_batch} examples at once",
     }
     for name, count in parts.items():
         yield [name, size(count), notes[name]]
     yield ["total", size(sum(parts.values())), "for all replicas"]
-
-
-def _bytes(tree: Any) -> int:
-    if isinstance(tree, torch.Tensor):
-        return tree.numel() * tree.element_size()
-    if isinstance(tree, dict):
-        return sum(map(_bytes, tree.values()))
-    return sum(map(_bytes, tree)) if isinstance(tree, tuple | list) else 0
-
-
-def _eligibility(synapses: Synapses, wanted: Experiment) -> int:
-    rule = synapses.projection.rule
-    if not isinstance(rule, ThreeFactorRule) or not _remembers(rule):
-        return 0
-    weights = synapses.edges.post.numel() if synapses.edges is not None else wanted.replicas * _positions(synapses)
-    return len(rule.components) * wanted.batch * weights * torch.empty(0, dtype=DTYPES[wanted.dtype]).element_size()
-
-
-def _positions(synapses: Synapses) -> int:
-    """Synapses of one replica, a convolution's shared ones counted at every position."""
-    weights = math.prod(synapses.weight_shape)
-    return weights * (synapses.post.units // synapses.post.shape[0]) if synapses.kind == "convolution" else weights
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

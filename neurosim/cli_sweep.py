@@ -1,7 +1,7 @@
 """`run -m`: Hydra's own sweeper takes `key=a,b` apart; every combination is a run of its own.
 
-Hydra sees plain keys only (`rule.lr` as `rule_lr`), because a rule expression must be resolved before a configuration
-is composed: that happens in each job.
+Hydra sees plain keys only (`rule.lr` as `key_rule_lr`), because a rule expression must be resolved before a
+configuration is composed: that happens in each job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from rich.table import Table
 from neurosim.cli_build import experiment, screen
 from neurosim.cli_config import GROUPS, HOW, composed, take_apart
 from neurosim.cli_errors import one_line
-from neurosim.cli_run import ROOT, numbered, run, shown
+from neurosim.cli_parts import PARTS
+from neurosim.cli_run import ROOT, forget, numbered, run, shown
 from neurosim.experiment import Result
 from neurosim.types import ConfigurationError
 
@@ -34,7 +35,7 @@ QUIET = (
     "hydra/hydra_logging=none",
     "hydra.sweep.subdir=${hydra.job.num}",
 )
-NAMES = (*GROUPS, "experiment")
+NAMES = (*GROUPS, *PARTS, "experiment")
 OWN = ("folder", "resume", "overwrite")
 
 
@@ -61,6 +62,7 @@ def sweep(arguments: Sequence[str]) -> None:
     finally:
         if parent is not None and not any(parent.glob("*/config.yaml")):
             shutil.rmtree(parent, ignore_errors=True)
+            forget(parent.parent)
     if not _quiet(arguments):
         Console(soft_wrap=True).print(_table(done))
 
@@ -78,7 +80,8 @@ def _encode(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             raise ConfigurationError(
                 f"{key}= does not work with -m: every job has a folder of its own, below hydra.sweep.dir=<folder>"
             )
-        plain = "".join(letter if letter.isalnum() else "_" for letter in key)
+        # A prefix, because Hydra takes a folder of the package, such as `neuron`, for a group of configurations.
+        plain = "key_" + "".join(letter if letter.isalnum() else "_" for letter in key)
         if plain in keys:
             raise ConfigurationError(f"{key} is given twice: {keys[plain]} and {argument}")
         keys[plain] = sign + key

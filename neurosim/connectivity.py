@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurosim.random import Stream
-from neurosim.types import Array, ConfigurationError
+from neurosim.types import Array, ConfigurationError, choice
 
 Shape = tuple[int, ...]
 
@@ -156,22 +156,31 @@ class EdgeList:
 class Conv2d:
     """A convolution with shared weights `[out, in, kernel, kernel]` between populations of shape (channels, height,
     width).
+
+    Beyond the border lie `padding` positions: neurons that send nothing (`padding_mode` "zeros"), or the image
+    mirrored at its outermost pixels ("reflect": these neurons then have several synapses of the same kernel).
     """
 
     kernel: int
     stride: int = 1
     padding: int = 0
+    padding_mode: str = "zeros"
     kind = "convolution"
 
     def __post_init__(self) -> None:
         _whole(self.kernel, "kernel of Conv2d", 1)
         _whole(self.stride, "stride of Conv2d", 1)
         _whole(self.padding, "padding of Conv2d", 0)
+        choice(self.padding_mode, ("zeros", "reflect"), "padding_mode of Conv2d")
 
     def output_shape(self, shape: Shape, channels: int) -> Shape:
         """Shape (channels, height, width) of the post population for a pre population of `shape`."""
         if len(shape) != 3:
             raise ConfigurationError(f"Conv2d needs a pre population of shape (channels, height, width); got {shape}")
+        if self.padding_mode == "reflect" and self.padding >= min(shape[1:]):
+            raise ConfigurationError(
+                f"Conv2d reflects {self.padding} positions, but an image of {shape[1:]} has fewer to reflect"
+            )
         height, width = ((length + 2 * self.padding - self.kernel) // self.stride + 1 for length in shape[1:])
         if height < 1 or width < 1:
             raise ConfigurationError(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurosim.transform import Layout
-from neurosim.types import ConfigurationError, Tensor, positive
+from neurosim.types import ConfigurationError, Tensor, choice, numeric, positive
 
 
 class Constraint(Protocol):
@@ -26,6 +26,9 @@ class Bounds:
     w_max: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("w_min", "w_max"):
+            if getattr(self, name) is not None:
+                numeric(getattr(self, name), f"{name} of Bounds", "a number, or None for an open side")
         if self.w_min is not None and self.w_max is not None and not self.w_min <= self.w_max:
             raise ConfigurationError(f"w_min is {self.w_min} and w_max is {self.w_max}; w_min must not exceed w_max")
 
@@ -43,7 +46,7 @@ class Dale:
     sign: Any = 1
 
     def __post_init__(self) -> None:
-        if not np.isin(np.asarray(self.sign), (-1, 1)).all():
+        if not np.isin(numeric(self.sign, "sign of Dale", "+1 or -1"), (-1, 1)).all():
             raise ConfigurationError(
                 f"sign of Dale is {self.sign}; it must be +1 or -1, one number or one per pre neuron"
             )
@@ -65,9 +68,26 @@ class RowNorm:
 
     def __post_init__(self) -> None:
         positive(self.norm, "norm of RowNorm")
-        if self.order not in (1, 2):
+        if isinstance(self.order, bool) or self.order not in (1, 2):
             raise ConfigurationError(f"order of RowNorm is {self.order}; allowed: 1, 2")
 
     def apply(self, weight: Tensor, layout: Layout) -> Tensor:
         size = layout.row_sum(weight.abs()) if self.order == 1 else layout.row_sum(weight * weight).sqrt()
         return weight * (self.norm / torch.where(size > 0, size, torch.ones_like(size) * self.norm))
+
+
+@dataclass(frozen=True)
+class DividedByMax:
+    """w <- w / max|w|, over the whole projection ("all") or the inputs of each post-synaptic neuron ("row").
+
+    Najarro and Risi (2020) keep the weights of a layer bounded so. Weights that are all zero stay zero.
+    """
+
+    over: str = "all"
+
+    def __post_init__(self) -> None:
+        choice(self.over, ("all", "row"), "over of DividedByMax")
+
+    def apply(self, weight: Tensor, layout: Layout) -> Tensor:
+        largest = layout.row_max(weight.abs()) if self.over == "row" else layout.total_max(weight.abs())
+        return weight / torch.where(largest > 0, largest, torch.ones_like(largest))

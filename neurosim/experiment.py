@@ -6,7 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from rich.table import Table
 from neurosim import checkpoint
 from neurosim.adapter import Decoder, Encoder
 from neurosim.durable import replacing
+from neurosim.inspect.credit import CreditMonitor, Row, batches_of, read_credit, written
 from neurosim.interval import mean_and_interval
 from neurosim.learner import Score, Settings, SimulatorLearner
-from neurosim.network import Network
+from neurosim.memory import check_memory, planned_memory, synapse_count
+from neurosim.network import Layered, Network
+from neurosim.neuron import SpikeRelay
 from neurosim.progress import RunProgress
 from neurosim.random import Stream, check_seed
+from neurosim.recorded import Recorded
 from neurosim.recorder import Probe
+from neurosim.reservoir import Reservoir
 from neurosim.run_figures import plot
 from neurosim.run_folder import read_metrics
+from neurosim.sequence import label_of
 from neurosim.stopper import Stopper
 from neurosim.storage import TraceWriter, TrialInfo, drop_segments_after, planned_bytes
 from neurosim.task import Dataset, Split, Task
@@ -46,51 +53,6 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What of the test set is recorded: `samples` of them, at "first_last" | "last" | "all" | "none" epochs, in
-    replica 0.
-
-    `variables` are "target.field" names; None: the axon of every population on the forward path, and plastic weights.
-    """
-
-    samples: int = 20
-    epochs: str = "first_last"
-    variables: tuple[str, ...] | None = None
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        choice(self.epochs, ("first_last", "last", "all", "none"), "epochs of the probe")
-        positive(self.samples, "samples of the probe")
-        positive(self.every, "every of the probe")
-
-    def at(self, epoch: int, epochs: int) -> bool:
-        """Is epoch `epoch` of `epochs` recorded?"""
-        return {"first_last": epoch in (0, epochs), "last": epoch == epochs, "all": True, "none": False}[self.epochs]
-
-    def probes(self, network: Network) -> tuple[Probe, ...]:
-        """The probes for a network."""
-        if self.variables is not None:
-            for name in self.variables:
-                if name.endswith((".modulator", ".eligibility")):
-                    raise ConfigurationError(
-                        f"the probe cannot record {name}: it shows test samples, without learning, so that none is "
-                        "formed; in Python, give Simulator.run a Probe and a Phase that learns"
-                    )
-            return tuple(Probe(*_target_and_field(name), every=self.every) for name in self.variables)
-        forward = network.forward()
-        names = dict.fromkeys(name for projection in forward for name in (projection.pre, projection.post))
-        activity = [Probe(name, network[name].axon, self.every) for name in names]
-        return (*activity, *(Probe(p.name, "weight", every=10**9) for p in forward if p.rule is not None))
-
-
-def _target_and_field(name: str) -> tuple[str, str]:
-    target, dot, variable = name.partition(".")
-    if not dot or not variable:
-        raise ConfigurationError(f'a probe variable is {name!r}; write "population.field" or "projection.weight"')
-    return target, variable
-
-
-@dataclass(frozen=True)
 class Experiment:
     """Everything that defines a run.
 
@@ -99,6 +61,7 @@ class Experiment:
     `epochs`, at most `limit` of them an epoch. `vary` says in what replicas differ: "init" (always) and, if named, the
     "order" of the data: each replica its own, or `orders` different ones, each shared by a group of neighbouring
     replicas. `shuffle_labels` is a null: training labels dealt to random samples, anew in each replica; chance.
+    `credit`: after every epoch the update of each layer is compared with the gradient (`neurosim.inspect.credit`).
     """
 
     task: Task
@@ -115,6 +78,7 @@ class Experiment:
     orders: int | None = None
     shuffle_labels: bool = False
     evaluate_train: int = 500
+    credit: bool = False
     seed: int = 0
     replicas: int = 10
     dt: float = 1.0
@@ -145,7 +109,51 @@ class Experiment:
     def build(self) -> tuple[Dataset, Network]:
         """Load the task and describe the network, rules attached."""
         dataset = self.task.load(self.seed)
-        return dataset, self.scheme(self.network(dataset.inputs, dataset.classes))
+        bare = self._described(dataset.inputs, dataset.classes)
+        network = self.scheme(bare)
+        self._check_use(bare, network)
+        return dataset, network
+
+    def _described(self, inputs: int, classes: int) -> Network:
+        """The network without rules. Where the encoder makes spikes, and nothing else is asked for, its input
+        population sends spikes."""
+        describe = self.network
+        if (
+            isinstance(describe, Layered | Reservoir)
+            and describe.input_neuron is None
+            and getattr(self.encoder, "spikes", False)
+        ):
+            describe = replace(describe, input_neuron=SpikeRelay())
+        return describe(inputs, classes)
+
+    def _check_use(self, bare: Network, network: Network) -> None:
+        """ConfigurationError if there is no hidden layer, and a rule of the scheme acts on hidden layers only."""
+        if not isinstance(self.network, Layered) or self.network.hidden:
+            return
+        deep = replace(self.network, hidden=(16,))(bare[bare.input].units, bare[bare.output].units)
+        idle = [name for name in _rule_names(self.scheme(deep)) if name not in _rule_names(network)]
+        if idle:
+            raise ConfigurationError(
+                f"network.hidden is [], but {' and '.join(idle)} acts on hidden layers only; give a size, as in "
+                "network.hidden=[10], or take a rule for the output layer: frozen, backprop, bptt"
+            )
+
+    def check_memory(self, network: Network) -> None:
+        """ConfigurationError, with an estimate, if the run would need more memory than there is."""
+        check_memory(self.memory(network), self.replicas, self.device)
+
+    def memory(self, network: Network) -> dict[str, int]:
+        """Bytes that the run will need, by what they hold; see `neurosim.memory.planned_memory`."""
+        alone = replace(self, replicas=1, vary=("init",), orders=None)
+        return planned_memory(alone.learner(network), self.replicas)
+
+    def rehearse(self, dataset: Dataset, learner: SimulatorLearner) -> None:
+        """Show the first presentation and forget it: what cannot be run is told before anything else happens."""
+        rows = self.rows(self.order(len(dataset.train), 1), 0)
+        recorded, network = self.recorded, learner.network
+        asked = (*recorded.probes(network), *recorded.training_probes(network, self.settings.steps))
+        probes = tuple({probe.key: probe for probe in asked}.values())
+        learner.train(learner.init(), dataset.train.x[rows], dataset.train.y[rows], 0, probes)
 
     def learner(self, network: Network) -> SimulatorLearner:
         """The learner that carries the network."""
@@ -162,6 +170,12 @@ class Experiment:
             device=self.device,
             backend=self.backend,
         )
+
+    def monitor(self, dataset: Dataset, network: Network) -> CreditMonitor:
+        """The credit monitor of a run: ten batches of training examples, the same after every epoch."""
+        train = dataset.train
+        batches = batches_of(train.x, train.y, self.order(len(train), 0)[0], self.batch)
+        return CreditMonitor(network, replace(self, backend="reference").learner, self.decoder, batches, self.seed)
 
     def presentations(self, examples: int) -> int:
         """Number of training presentations in an epoch; ConfigurationError if a batch does not fit."""
@@ -198,26 +212,40 @@ class Result:
 
 
 class RunLoop:
-    """One run in one folder, from its start or from its checkpoint."""
+    """One run in one folder, from its start or from its checkpoint.
+
+    Making it finds out whether the run can be, and touches nothing on the disk (but what `resume` drops).
+    """
 
     def __init__(self, experiment: Experiment, folder: Path, config: str, console: Console | None, resume: bool):
         self.experiment, self.folder, self.config, self.console = experiment, folder, config, console
         self.dataset, self.network = experiment.build()
+        experiment.presentations(len(self.dataset.train))
+        experiment.check_memory(self.network)
         self.learner = experiment.learner(self.network)
         self.train = self.dataset.train
         self.labels = _shuffled_labels(self.train, experiment) if experiment.shuffle_labels else self.train.y[None]
         self.per_epoch = experiment.presentations(len(self.train))
         self.rows: list[tuple[int, int, str, float, float]] = []
         self.epoch, self.presentation = 0, 0
-        self.probes = experiment.recorded.probes(self.network) if experiment.recorded.epochs != "none" else ()
+        self.probes = experiment.recorded.probes(self.network)
+        self.training_probes = experiment.recorded.training_probes(self.network, experiment.settings.steps)
+        if not resume:
+            experiment.rehearse(self.dataset, self.learner)
         self.state = self._load() if resume else self.learner.init()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.writer = TraceWriter(folder, self._attributes())
+        self.credit = experiment.monitor(self.dataset, self.network) if experiment.credit else None
+        self.credited = self._credited() if resume and experiment.credit else list[Row]()
+
+    @cached_property
+    def writer(self) -> TraceWriter:
+        """Where recordings go; made when the first one is there, so that `folder` may be settled after the run is."""
+        return TraceWriter(self.folder, self._attributes())
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
         experiment = self.experiment
+        self.folder.mkdir(parents=True, exist_ok=True)
         done = max(self.epoch - 1, 0) * self.per_epoch + self.presentation
         with Stopper() as stopper, RunProgress(self.console, experiment.epochs * self.per_epoch, done) as progress:
             if self.epoch == 0:
@@ -237,30 +265,44 @@ class RunLoop:
     def _show(self, order: Array) -> None:
         rows = self.experiment.rows(order, self.presentation)
         shown = (self.epoch - 1) * self.per_epoch + self.presentation
-        self.state = self.learner.train_step(
-            self.state, self.train.x[rows], self._labels(rows), shown * self.experiment.batch
+        labels, before = self._labels(rows), self.state.clock
+        recorded = self.presentation < self.experiment.recorded.presentations(self.epoch, self.experiment.epochs)
+        self.state, recording = self.learner.train(
+            self.state,
+            self.train.x[rows],
+            labels,
+            shown * self.experiment.batch,
+            self.training_probes if recorded else (),
         )
+        if recorded and self.training_probes:
+            steps = self.state.clock - before
+            trial = TrialInfo(rows[0], self.epoch, "train", label_of(labels[0]), steps, before)  # of replica 0
+            self.writer.append(recording, trial)
+            self.writer.close_segment()  # a file each, so that a stopped run leaves the same files as another
         self.presentation += 1
 
     def _labels(self, rows: Array) -> Array:
-        """Training labels of examples `rows [R or 1, B]`, `[R, B]` where replicas differ in labels or order."""
+        """Training labels of examples `rows [R or 1, B]`, `[R, B, ...]` where replicas differ in labels or order."""
         count = max(len(self.labels), len(rows))
-        labels = np.broadcast_to(self.labels, (count, self.labels.shape[1]))
-        return np.take_along_axis(labels, np.broadcast_to(rows, (count, rows.shape[1])), 1)
+        replica = np.arange(count)[:, None] if len(self.labels) > 1 else 0
+        labels: Array = self.labels[replica, rows]
+        return labels
 
     def _finish_epoch(self, progress: RunProgress) -> None:
         """Score, record, save; then the next epoch begins."""
         limit = self.experiment.evaluate_train
         splits = {
             "train": Split(self.train.x[:limit], self.labels[:, :limit]),
-            "validation": self.dataset.validation,
-            "test": self.dataset.test,
+            "validation": _for_all(self.dataset.validation),
+            "test": _for_all(self.dataset.test),
         }
         scores = {name: self.learner.evaluate(self.state, split.x, split.y) for name, split in splits.items()}
         for name, score in scores.items():
             for replica, (loss, accuracy) in enumerate(zip(*score, strict=True)):
                 self.rows.append((self.epoch, replica, name, float(loss), float(accuracy)))
         self._record()
+        if self.credit is not None:
+            self.credited += self.credit.measure(self.state, self.epoch)
         shown: Score = scores["validation"]
         progress.epoch(self.epoch, self.experiment.epochs, float(shown.loss.mean()), float(shown.accuracy.mean()))
         self.epoch, self.presentation = self.epoch + 1, 0
@@ -271,8 +313,10 @@ class RunLoop:
             return
         count = min(self.experiment.recorded.samples, len(self.dataset.test))
         x, y = self.dataset.test.x[:count], self.dataset.test.y[:count]
-        _, recording = self.learner.respond(self.state, x, y, 0, self.probes)
-        trial = TrialInfo(np.arange(count), self.epoch, "test", y, self.learner.settings.steps, self.state.clock)
+        _, recording = self.learner.respond(self.state, x, y[None], 0, self.probes)
+        trial = TrialInfo(
+            np.arange(count), self.epoch, "test", label_of(y), self.learner.settings.steps, self.state.clock
+        )
         self.writer.append(recording, trial)
         self.writer.close_segment()
 
@@ -314,6 +358,8 @@ class RunLoop:
             for epoch, replica, split, loss, accuracy in self.rows
         )
         _write(self.folder / "metrics.csv", text.getvalue())
+        if self.credit is not None:
+            _write(self.folder / "credit.csv", written(self.credited))
         _write(self.folder / "config.yaml", self.config)
         state = {"activity": self.state.activity, "learned": self.state.learned, "clock": self.state.clock}
         checkpoint.save(self.folder / "checkpoint.npz", state, {**self._identity(), **self._progress()})
@@ -349,12 +395,18 @@ class RunLoop:
         state = type(self.learner.init())(from_disk["activity"], from_disk["learned"], from_disk["clock"])
         return _to_device(state, self.experiment.device)
 
+    def _credited(self) -> list[Row]:
+        """Rows of finished epochs; the file may be one epoch ahead of the checkpoint."""
+        rows = read_credit(self.folder / "credit.csv")
+        return [row.item() for row in rows if row["epoch"] < self.epoch]
+
     def _attributes(self) -> dict[str, Any]:
         experiment = self.experiment
         version = checkpoint.code_version()
         return {
             "package_version": version.partition("+")[0],
-            "commit": version.partition("+")[2],
+            "source_hash": version.partition("+")[2],
+            "commit": checkpoint.git_commit() or "unknown",
             "config": self.config,
             "seed": experiment.seed,
             "dt": experiment.dt,
@@ -365,17 +417,34 @@ class RunLoop:
 
     def planned(self) -> int:
         """Bytes that the trace will take at most."""
-        epochs = sum(
-            self.experiment.recorded.at(epoch, self.experiment.epochs) for epoch in range(self.experiment.epochs + 1)
+        recorded, epochs = self.experiment.recorded, range(self.experiment.epochs + 1)
+        tests = sum(recorded.at(epoch, epochs[-1]) for epoch in epochs) if self.probes else 0
+        shown = sum(min(self.per_epoch, recorded.presentations(epoch, epochs[-1])) for epoch in epochs)
+        shown = shown if self.training_probes else 0
+        samples = min(recorded.samples, len(self.dataset.test))
+        total = sum(
+            planned_bytes({probe.key: self._shape(probe, batch) for probe in probes}, count)
+            + count * (FILE_BYTES + PART_BYTES * len(probes))
+            for probes, batch, count in (
+                (self.probes, samples, tests),
+                (self.training_probes, self.experiment.batch, shown),
+            )
         )
-        samples = min(self.experiment.recorded.samples, len(self.dataset.test))
-        shapes = {
-            probe.key: (-(-self.learner.settings.steps // probe.every), samples, self.network[probe.target].units)
-            for probe in self.probes
-            if self.network.has(probe.target)
-        }
-        parts = FILE_BYTES + PART_BYTES * len(self.probes)
-        return planned_bytes(shapes, epochs) + epochs * parts + (parts if epochs else 0)
+        index = FILE_BYTES + PART_BYTES * max(len(self.probes), len(self.training_probes))
+        return total + (index if tests + shown else 0)
+
+    def _shape(self, probe: Probe, batch: int) -> tuple[int, ...]:
+        """Rows, and width of a row, of what a probe keeps of one recording in one replica."""
+        steps = sum(stage.steps or self.learner.settings.steps for stage in self.network.trial)
+        rows = -(-steps // probe.every)
+        if self.network.has(probe.target):
+            return rows, batch, self.network[probe.target].units
+        synapses = self.learner.simulator.plan.synapses[probe.target]
+        if probe.field == "modulator":
+            return rows, batch, synapses.post.units
+        if probe.field == "bias":
+            return rows, synapses.bias_units
+        return rows, batch if probe.field == "eligibility" else 1, synapse_count(synapses)
 
 
 def run(
@@ -396,12 +465,13 @@ def run(
 def summary_table(result: Result, experiment: Experiment) -> Table:
     """The last epoch, mean and 95 % interval over replicas."""
     many = f"{experiment.replicas} replicas that differ in {', '.join(experiment.vary)}"
+    few = "one replica" if experiment.replicas == 1 else f"{experiment.replicas} replicas"  # too few for an interval
     table = Table(title=f"epoch {result.epochs}, {many if experiment.replicas > 1 else 'one replica'}")
     for heading in ("split", "accuracy (%)", "95 % interval", "worst (%)", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("train", "validation", "test"):
         mean, half, worst = result.summary(split)
-        interval = "one replica" if np.isnan(half) else f"± {100 * half:.2f}"
+        interval = few if np.isnan(half) else f"± {100 * half:.2f}"
         table.add_row(
             split, f"{100 * mean:.2f}", interval, f"{100 * worst:.2f}", f"{result.summary(split, 'loss')[0]:.4f}"
         )
@@ -422,6 +492,17 @@ def _shuffled_labels(split: Split, experiment: Experiment) -> Array:
     order = Stream(experiment.seed, "shuffled labels").permutation(len(split), replica=replicas)
     labels: Array = split.y[order.numpy()]
     return labels
+
+
+def _rule_names(network: Network) -> dict[str, None]:
+    """Names of the rules of a network, in order."""
+    rules = (projection.rule for projection in network.projections if projection.rule is not None)
+    return dict.fromkeys(rule.name or type(rule).__name__ for rule in rules)
+
+
+def _for_all(split: Split) -> Split:
+    """A split with its labels in front of an axis for replicas: the same for all of them."""
+    return Split(split.x, split.y[None])
 
 
 def _to_device(tree: Any, device: str) -> Any:

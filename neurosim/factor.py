@@ -6,9 +6,12 @@ A factor belongs to an end ("post" or "pre"); a pre factor is read as it *arrive
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from neurosim.types import ConfigurationError, choice, positive
 
@@ -38,7 +41,8 @@ class One:
 
 @dataclass(frozen=True)
 class Trace:
-    """An exponential memory `x` of a factor, one value per neuron; `tau` in ms, `of` a Field or a Trace (a cascade).
+    """An exponential memory `x` of a factor, one value per neuron; `tau` in ms, `of` a Field or a Trace (a cascade);
+    tau inf, but for mode "mean", never forgets: a sum since the start.
 
     Every step, with a = exp(-dt / tau) and f the value of `of`:
 
@@ -55,7 +59,8 @@ class Trace:
     read: str = "after"
 
     def __post_init__(self) -> None:
-        positive(self.tau, "tau of a Trace (ms)")
+        if self.tau != math.inf or self.mode == "mean":
+            positive(self.tau, "tau of a Trace (ms)")
         choice(self.mode, ("sum", "nearest", "mean"), "mode of a Trace")
         choice(self.read, ("after", "before"), "read of a Trace")
         if isinstance(self.of, Trace) and self.of.read != "after":
@@ -85,7 +90,25 @@ class Apply:
         return self.arguments[0].end
 
 
-Factor: TypeAlias = Field | One | Trace | Apply
+@dataclass(frozen=True, eq=False)
+class Coefficient:
+    """A number of its own for each neuron at `end`, that does not change: `[N]`, `[R, N]` (a row per replica), or one
+    number for all. A bias, which has no pre neuron, has 1 there.
+    """
+
+    end: str
+    values: Any
+
+    def __post_init__(self) -> None:
+        choice(self.end, ENDS, "the end of a Coefficient")
+        values = np.array(self.values, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ConfigurationError(f"the values of a Coefficient are {self.values}; they must be finite")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+
+Factor: TypeAlias = Field | One | Trace | Apply | Coefficient
 
 
 def post(name: str) -> Field:

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from neurosim.durable import replacing
-from neurosim.interval import mean_and_interval
+from neurosim.interval import FEWEST, mean_and_interval
 from neurosim.types import Array, ConfigurationError
 
 DPI = 100
 SPLITS = {"train": "#4477aa", "validation": "#ccbb44", "test": "#aa3377"}  # Paul Tol's colours: told apart by everyone
 INK = "#222222"
+LAYERS = ("#4477aa", "#aa3377", "#228833", "#ccbb44", "#66ccee", "#ee6677")
 
 
 def learning_curve(metrics: Array, path: Path | str, title: str = "Learning curve") -> Path:
@@ -42,7 +43,36 @@ def learning_curve(metrics: Array, path: Path | str, title: str = "Learning curv
         if len(np.unique(metrics["epoch"])) == 1:
             axes.set_xlim(metrics["epoch"][0] - 1, metrics["epoch"][0] + 1)
     replicas = len(np.unique(metrics["replica"]))
-    words = f"mean and 95 % interval over {replicas} replicas" if replicas > 1 else "one replica"
+    what = "mean and 95 % interval" if replicas >= FEWEST else "mean"
+    words = f"{what} over {replicas} replicas" if replicas > 1 else "one replica"
+    above.set_title(words, fontsize=9, color=INK, loc="left")
+    return _save(figure, path)
+
+
+def credit(rows: Array, path: Path | str, title: str = "Update and gradient") -> Path:
+    """Cosine (with its 95 % interval) and norm ratio of each layer's update and the gradient over epochs, means over
+    replicas; dashed: the third factor dealt to random neurons, dotted: a random direction.
+
+    `rows` is a structured array with the columns of `neurosim.inspect.credit`.
+    """
+    figure, (above, below) = _figure(title, rows=2, height=5.6)
+    for index, layer in enumerate(dict.fromkeys(rows["layer"].tolist())):
+        colour = LAYERS[index % len(LAYERS)]
+        own = rows[rows["layer"] == layer]
+        _curve(above, own, "cosine", 1.0, layer, colour, within=(-1.0, 1.0))
+        _null(above, own, "cosine_random", colour, ":")
+        _null(below, own, "norm_ratio", colour, "-")
+        for axes, name in ((above, "cosine_shuffled"), (below, "norm_ratio_shuffled")):
+            _null(axes, own, name, colour, "--")
+    above.axhline(0.0, color=INK, linewidth=0.6)
+    above.set_ylabel("cosine")
+    below.set_ylabel("norm of the update / of the gradient")
+    below.set_xlabel("epoch")
+    if bool((rows["norm_ratio"] > 0).any()):
+        below.set_yscale("log")
+    above.legend(frameon=False, fontsize=8)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    words = "dashed: shuffled third factor, dotted: random direction"
     above.set_title(words, fontsize=9, color=INK, loc="left")
     return _save(figure, path)
 
@@ -130,6 +160,16 @@ def _curve(
     axes.plot(epochs, means, color=colour, label=label, linewidth=1.8, marker=mark)
     low, high = np.subtract(means, halves).clip(*within), np.add(means, halves).clip(*within)
     axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _null(axes: Axes, rows: Array, column: str, colour: str, style: str) -> None:
+    """Mean over replicas, without a band; epochs with nothing finite are left out."""
+    epochs = np.unique(rows["epoch"])
+    values = [rows[column][rows["epoch"] == epoch] for epoch in epochs]
+    finite = [(epoch, value[np.isfinite(value)].mean()) for epoch, value in zip(epochs, values, strict=True)
+              if np.isfinite(value).any()]  # fmt: skip
+    if finite:
+        axes.plot(*zip(*finite, strict=True), color=colour, linestyle=style, linewidth=1.0)
 
 
 def _save(figure: Figure, path: Path | str) -> Path:

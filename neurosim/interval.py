@@ -8,6 +8,8 @@ import numpy as np
 
 from neurosim.types import Array
 
+FEWEST = 3  # values that an interval is given for
+
 
 def student_quantile(freedom: int, level: float = 0.95) -> float:
     """Half width, in standard errors, of the two-sided interval of `level` with `freedom` degrees of freedom.
@@ -23,11 +25,15 @@ def student_quantile(freedom: int, level: float = 0.95) -> float:
 
 
 def mean_and_interval(values: Array, axis: int = 0, level: float = 0.95) -> tuple[Array, Array]:
-    """Mean along `axis` and the half width of its t interval (NaN for one value): t * sd / sqrt(n), sd with n - 1."""
+    """Mean along `axis` and the half width of its t interval: t * sd / sqrt(n), sd with n - 1.
+
+    NaN below three values: with two, t is 12.7 and the interval says nothing. It is symmetric and not cut to what is
+    possible, so that close to 100 % its end may lie beyond.
+    """
     values = np.asarray(values, dtype=float)
     count = values.shape[axis]
     mean = values.mean(axis)
-    if count < 2:
+    if count < FEWEST:
         return mean, np.full_like(mean, np.nan)
     return mean, student_quantile(count - 1, level) * values.std(axis, ddof=1) / math.sqrt(count)
 

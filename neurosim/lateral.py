@@ -8,11 +8,12 @@ synapses. A population with a shape `(channels, height, width)` is normalised ov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
 from neurosim.types import ConfigurationError, Tensor, positive
+from neurosim.vocabulary import row_mean, row_softmax, row_sum, sqrt
 
 
 class Lateral(Protocol):
@@ -23,6 +24,24 @@ class Lateral(Protocol):
     def step(self, x: Tensor) -> Tensor: ...
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor: ...
+
+
+def _centred(x: Any, epsilon: Any) -> tuple[Any, Any]:
+    # Tensor.var takes 100 us on a [30, 10, 10] array, the same in four operations 15 us.
+    centred = x - row_mean(x)[..., None]
+    return centred, sqrt(row_mean(centred * centred)[..., None] + epsilon)
+
+
+def layer_norm(x: Any, epsilon: Any) -> Any:
+    """Layer norm of `x [..., N]`; array vocabulary."""
+    centred, deviation = _centred(x, epsilon)
+    return centred / deviation
+
+
+def layer_norm_pullback(x: Any, y: Any, g: Any, epsilon: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    _, deviation = _centred(x, epsilon)
+    return (g - row_mean(g)[..., None] - y * row_mean(g * y)[..., None]) / deviation
 
 
 @dataclass(frozen=True)
@@ -38,17 +57,19 @@ class LayerNorm:
     def __post_init__(self) -> None:
         positive(self.epsilon, "epsilon of LayerNorm")
 
-    def _centred(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Tensor.var takes 100 us on a [30, 10, 10] array, the same in four operations 15 us.
-        centred = x - x.mean(-1, keepdim=True)
-        return centred, torch.rsqrt((centred * centred).mean(-1, keepdim=True) + self.epsilon)
+    # For compiled backends: f(*arrays, *constants).
+    vector: ClassVar[tuple[Any, Any]] = (layer_norm, layer_norm_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return (self.epsilon,)
 
     def step(self, x: Tensor) -> Tensor:
-        centred, scale = self._centred(x)
-        return centred * scale
+        y: Tensor = layer_norm(x, self.epsilon)
+        return y
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
-        return (g - g.mean(-1, keepdim=True) - y * (g * y).mean(-1, keepdim=True)) * self._centred(x)[1]
+        pulled: Tensor = layer_norm_pullback(x, y, g, self.epsilon)
+        return pulled
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,16 @@ class Centred:
         return g - g.mean(-1, keepdim=True)
 
 
+def softmax(x: Any, temperature: Any) -> Any:
+    """Softmax of `x / temperature`, `x [..., N]`; array vocabulary."""
+    return row_softmax(x / temperature)
+
+
+def softmax_pullback(x: Any, y: Any, g: Any, temperature: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    return y * (g - row_sum(g * y)[..., None]) / temperature
+
+
 @dataclass(frozen=True)
 class Softmax:
     """y = exp(x / temperature) / sum(exp(x / temperature)); pullback: y (g - sum(g y)) / temperature."""
@@ -74,11 +105,31 @@ class Softmax:
     def __post_init__(self) -> None:
         positive(self.temperature, "temperature of Softmax")
 
+    vector: ClassVar[tuple[Any, Any]] = (softmax, softmax_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return (self.temperature,)
+
     def step(self, x: Tensor) -> Tensor:
-        return torch.softmax(x / self.temperature, -1)
+        y: Tensor = softmax(x, self.temperature)
+        return y
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
-        return y * (g - (g * y).sum(-1, keepdim=True)) / self.temperature
+        pulled: Tensor = softmax_pullback(x, y, g, self.temperature)
+        return pulled
+
+
+@dataclass(frozen=True)
+class LogSoftmax:
+    """y = x - log(sum(exp(x))); pullback: g - exp(y) sum(g)."""
+
+    scope: ClassVar[str] = "layer"
+
+    def step(self, x: Tensor) -> Tensor:
+        return torch.log_softmax(x, -1)
+
+    def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g - torch.exp(y) * g.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -89,9 +140,11 @@ class KWinners:
 
     k: int
     scope: ClassVar[str] = "layer"
+    keeps_spikes: ClassVar[bool] = True  # a spike stays 1 or becomes 0
 
     def __post_init__(self) -> None:
-        positive(self.k, "k of KWinners")
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise ConfigurationError(f"k of KWinners is {self.k!r}; it must be a whole number >= 1")
 
     def _mask(self, x: Tensor) -> Tensor:
         if self.k > x.shape[-1]:
@@ -107,9 +160,16 @@ class KWinners:
 
 
 def _place(x: Tensor, rank: int) -> Tensor:
-    """1 at the unit of this rank (1 is the largest; among equals the lower index comes first), 0 elsewhere."""
-    order = torch.sort(x, dim=-1, descending=True, stable=True).indices
-    return torch.zeros_like(x).scatter(-1, order[..., rank - 1 : rank], 1.0)
+    """1 at the unit of this rank (1 is the largest; among equals the lower index comes first), 0 elsewhere.
+
+    By the rank-th largest value and a count of its equals: a stable sort of 2,000 units takes ten times as long.
+    """
+    if rank == 1:
+        return torch.zeros_like(x).scatter(-1, x.argmax(-1, keepdim=True), 1.0)  # the first of equals
+    value = torch.topk(x, rank, dim=-1).values[..., -1:]
+    equal = x == value
+    before = (x > value).sum(-1, keepdim=True)
+    return (equal & (equal.cumsum(-1) + before == rank)).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from neurosim.lateral import Pullback
 from neurosim.neuron import Neuron, Relay
 from neurosim.random import LecunNormal
 from neurosim.rule import GradientRule, OfWeight, ThreeFactorRule
+from neurosim.stage import TEST, TRAIN, Stage
 from neurosim.types import ConfigurationError
 
 
@@ -127,13 +128,17 @@ class Projection:
 class Network:
     """Populations joined by projections. Raises ConfigurationError, naming the part, if they do not fit together.
 
-    `input` and `output` name the populations a task drives and reads.
+    `input` and `output` name the populations a task drives and reads. `trial` says how a training sample is shown,
+    stage by stage (two-pass rules, a sleep phase), and `test` how an example is evaluated; a scheme may change both
+    (`with_trial`).
     """
 
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
     input: str = "input"
     output: str = "output"
+    trial: tuple[Stage, ...] = (TRAIN,)
+    test: Stage = TEST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
@@ -144,6 +149,16 @@ class Network:
             self._check(projection)
         for population in self.populations:
             self._check_lateral(population)
+        plastic = tuple(projection.name for projection in self.projections if projection.rule is not None)
+        object.__setattr__(self, "trial", tuple(stage.among(plastic) for stage in self.trial))
+        _unique((stage.name for stage in self.trial), "stage")
+        if not self.trial or self.test.learn or self.test.steps is not None:
+            raise ConfigurationError(
+                "a trial needs at least one stage; the test stage does not learn and has the steps of the presentation"
+            )
+        for stage in (*self.trial, self.test):
+            for name in stage.named():
+                self.projection(name)
 
     def __getitem__(self, name: str) -> Population:
         for population in self.populations:
@@ -188,13 +203,29 @@ class Network:
         wires = [part for part in projections if part.name not in known]
         return replace(self, populations=(*self.populations, *new), projections=(*self.projections, *wires))
 
+    def with_trial(self, trial: tuple[Stage, ...], test: Stage = TEST) -> Network:
+        """This network with samples shown as `trial` and evaluated as `test`.
+
+        ConfigurationError if another scheme has changed that already, and differently.
+        """
+        own, wanted = (self.trial, self.test), (tuple(trial), test)
+        if own not in (wanted, ((TRAIN,), TEST)):
+            raise ConfigurationError(
+                f"one rule shows a sample as {_told(self.trial)}, another as {_told(trial)}; "
+                "a network has one kind of trial"
+            )
+        return replace(self, trial=wanted[0], test=wanted[1])
+
     def with_projections(self, change: Callable[[Projection], Projection]) -> Network:
         """This network with `change(projection)` in place of every projection."""
         return replace(self, projections=tuple(change(projection) for projection in self.projections))
 
     def forward(self) -> tuple[Projection, ...]:
-        """The projections on driving paths from the input to the output population, from the input on."""
-        reach = _reachable(self, self.input, lambda p: (p.pre, p.post))
+        """The projections on driving paths from the input to the output population, from the input on.
+
+        What leads back from the output (a controller) is not on the way.
+        """
+        reach = _reachable(self, self.input, lambda p: (p.pre, p.post), end=self.output)
         needed = _reachable(self, self.output, lambda p: (p.post, p.pre))
         wanted = reach & needed
         chosen = [p for p in self.projections if self.is_driving(p) and p.pre in wanted and p.post in wanted]
@@ -252,6 +283,10 @@ class Network:
             )
 
 
+def _told(trial: Iterable[Stage]) -> str:
+    return ", then ".join(f"{stage.name} ({stage.start})" for stage in trial)
+
+
 def _check_name(name: str, what: str) -> None:
     if not isinstance(name, str) or not name.replace("_", "").isalnum():
         raise ConfigurationError(f"a {what} is named {name!r}; a name has letters, digits and _ only")
@@ -272,11 +307,14 @@ def _unique(names: Iterable[str], what: str) -> None:
         seen.add(name)
 
 
-def _reachable(network: Network, start: str, ends: Callable[[Projection], tuple[str, str]]) -> set[str]:
+def _reachable(
+    network: Network, start: str, ends: Callable[[Projection], tuple[str, str]], end: str | None = None
+) -> set[str]:
+    """All populations on driving paths from `start`; a path does not go on behind `end`."""
     found, frontier = {start}, [start]
     while frontier:
         here = frontier.pop()
-        for projection in network.projections:
+        for projection in network.projections if here != end else ():
             source, target = ends(projection)
             if network.is_driving(projection) and source == here and target not in found:
                 found.add(target)
@@ -289,13 +327,14 @@ class Layered:
     """A feed-forward network: input -> hidden0 -> hidden1 ... -> output, dense, with zero delay.
 
     `hidden` lists the sizes; `neuron` and `lateral` are those of the hidden layers, `output_neuron` of the last;
-    `input_neuron` relays what the encoder gives. Called with the number of inputs and outputs, it returns the Network.
+    `input_neuron` relays what the encoder gives (None: a `Relay`, or in an `Experiment` a `SpikeRelay` where the
+    encoder makes spikes). Called with the number of inputs and outputs, it returns the Network.
     """
 
     neuron: Neuron
     output_neuron: Neuron
     hidden: tuple[int, ...] = (10, 4)
-    input_neuron: Neuron = Relay()
+    input_neuron: Neuron | None = None
     lateral: Any = None
     weight: Any = LecunNormal()
     output_weight: Any = None
@@ -305,7 +344,7 @@ class Layered:
 
     def __call__(self, inputs: int, outputs: int) -> Network:
         names = ["input", *(f"hidden{index}" for index in range(len(self.hidden))), "output"]
-        populations = [Population("input", inputs, self.input_neuron)]
+        populations = [Population("input", inputs, Relay() if self.input_neuron is None else self.input_neuron)]
         for name, size in zip(names[1:-1], self.hidden, strict=True):
             populations.append(Population(name, size, self.neuron, self.lateral))
         populations.append(Population("output", outputs, self.output_neuron))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from neurosim.types import Array, ConfigurationError, Tensor
+from neurosim.stage import STARTS, Stage
+from neurosim.types import Array, ConfigurationError, Tensor, choice
+from neurosim.wiring import TARGET
 
 
 def _tensor(value: Any, what: str, dimensions: tuple[int, ...], letters: str) -> Tensor:
@@ -91,7 +93,8 @@ class Phase:
       `[R, B, K]`.
     - `learn`: True (every rule), False (none), or the names of the projections whose rules run.
     - `silent`: names of projections that deliver nothing in this phase.
-    - `noise`: False hands zeros to every neuron that draws noise.
+    - `noise`: False hands zeros to every neuron that draws noise, and leaves every weight unperturbed.
+    - `start`: "carried" goes on from the activity there is; "trial" from what it was at the start of the trial.
     - `samples [B]`: ids >= 0 that address the random streams, so that a sample's noise does not depend on its batch;
       None is 0..B-1.
 
@@ -106,6 +109,7 @@ class Phase:
     silent: tuple[str, ...] = ()
     noise: bool = True
     samples: Tensor | None = None
+    start: str = "carried"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -115,6 +119,7 @@ class Phase:
         learn = self.learn if isinstance(self.learn, bool) else _names(self.learn, f"learn of phase {self.name!r}")
         if not isinstance(self.noise, bool):
             raise ConfigurationError(f"noise of phase {self.name!r} is {self.noise!r}; it must be true or false")
+        choice(self.start, STARTS, f"start of phase {self.name!r}")
         parts = {
             "drive": {target: self._drive(target, value) for target, value in self.drive.items()},
             "signals": {name: self._signal(name, value) for name, value in self.signals.items()},
@@ -211,6 +216,20 @@ class Phase:
 
 
 Trial: TypeAlias = tuple[Phase, ...]
+
+
+def staged(stage: Stage, phase: Phase) -> Phase:
+    """`phase`, which drives the input and the target, as a stage of a trial shows it."""
+    drive = {name: value for name, value in phase.drive.items() if stage.teach or name != TARGET}
+    return replace(
+        phase,
+        name=stage.name,
+        drive=drive,
+        learn=stage.learn,
+        silent=stage.silent,
+        noise=stage.noise,
+        start=stage.start,
+    )
 
 
 def _width(value: Drive) -> int:

@@ -12,6 +12,7 @@ start at rest like any other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ from neurosim.factor import Factor, Trace, traces
 from neurosim.modulator import Unmodulated
 from neurosim.transform import flatten
 from neurosim.types import ConfigurationError, choice, positive
+
+SHARES = ("sum", "mean", "max", "min", "median")
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,13 @@ class OfWeight:
 
 @dataclass(frozen=True, eq=False)
 class PerSynapse:
-    """Gain given as numbers: a scalar or an array that broadcasts against the weight (Hebbian ABCD coefficients)."""
+    """Gain given as numbers: a scalar or an array that broadcasts against the weight (Hebbian ABCD coefficients).
+
+    `bias` is the gain of the bias, a number or one for each; None: `value`, which then has to fit it.
+    """
 
     value: Any
+    bias: Any = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Component:
-    """A sum of terms with a memory: `tau` (ms) gives d = exp(-dt / tau), `decay` a post factor as d; neither: no
-    memory (d = 0).
+    """A sum of terms with a memory: `tau` (ms) gives d = exp(-dt / tau) (inf: 1, a sum since the start), `decay` a post
+    factor as d; neither: no memory (d = 0).
     """
 
     terms: tuple[Term, ...]
@@ -89,7 +96,7 @@ class Component:
             raise ConfigurationError("a Component needs at least one term")
         if self.tau is not None and self.decay is not None:
             raise ConfigurationError("a Component has either tau or decay, not both")
-        if self.tau is not None:
+        if self.tau is not None and self.tau != math.inf:
             positive(self.tau, "tau of a Component (ms)")
         if self.decay is not None and self.decay.end != "post":
             raise ConfigurationError("the decay of a Component is a number per post-synaptic neuron: a post factor")
@@ -105,9 +112,10 @@ class ThreeFactorRule:
 
     `accumulate` "sum" | "mean" (over the steps that G gathered) | "last" (each phase's last step); `when` "step" |
     "phase" | "sample" (a trial's end, what its phases gathered together); `share` joins synapses tied by a convolution
-    ("sum" | "mean" | "max" | "min" | "median", the whole change), `reduce` the batch ("sum" | "mean" | "sequential":
-    one row after the other, each with its own transforms and constraints). `bias_transforms` None: as
-    `transforms`. `name` is what `show` prints.
+    ("sum" | "mean" | "max" | "min" | "median"), `share_of` the whole "change" or each "term" of it on its own before
+    they are added (one component, without memory), `reduce` the batch ("sum" | "mean" | "sequential": one row after
+    the other, each with its own transforms and constraints). `bias_transforms` None: as `transforms`. `name` is what
+    `show` prints.
     """
 
     components: tuple[Component, ...]
@@ -115,6 +123,7 @@ class ThreeFactorRule:
     accumulate: str = "sum"
     when: str = "step"
     share: str = "sum"
+    share_of: str = "change"
     reduce: str = "mean"
     transforms: tuple[Any, ...] = ()
     constraints: tuple[Any, ...] = ()
@@ -124,10 +133,13 @@ class ThreeFactorRule:
     def __post_init__(self) -> None:
         choice(self.accumulate, ("sum", "mean", "last"), "accumulate")
         choice(self.when, ("step", "phase", "sample"), "when")
-        choice(self.share, ("sum", "mean", "max", "min", "median"), "share")
+        choice(self.share, SHARES, "share")
+        choice(self.share_of, ("change", "term"), "share_of")
         choice(self.reduce, ("sum", "mean", "sequential"), "reduce")
         if not self.components:
             raise ConfigurationError("a ThreeFactorRule needs at least one component")
+        if self.share_of == "term" and (len(self.components) > 1 or self.components[0].has_memory):
+            raise ConfigurationError("share_of 'term' needs a rule of one component without memory")
         for index, component in enumerate(self.components):
             for term in component.terms:
                 if isinstance(term.gain, OfComponent) and not 0 <= term.gain.index < index:
@@ -164,9 +176,10 @@ class ThreeFactorRule:
         yield from self.modulator.factors()
 
     def pre_factors(self) -> Iterator[Factor]:
-        """All pre factors that the rule reads."""
+        """All pre factors that the rule reads, its modulator's included."""
         for component in self.components:
             yield from (term.pre for term in component.terms)
+        yield from getattr(self.modulator, "pre_factors", tuple)()
 
     def traces(self) -> Iterator[Trace]:
         """All traces that the rule needs."""

@@ -18,23 +18,31 @@ def plot(folder: Path) -> list[Path]:
     target.mkdir(exist_ok=True)
     return [
         figure.learning_curve(run.metrics, target / "learning_curve.png"),
+        *_credit(run, target),
         *_activity(run, target),
         *_weights(run, target),
     ]
 
 
+def _credit(run: Run, target: Path) -> Iterator[Path]:
+    if (run.folder / "credit.csv").is_file():
+        yield figure.credit(run.credit, target / "credit.png")
+
+
 def _activity(run: Run, target: Path) -> Iterator[Path]:
-    """The first trials of the last recorded epoch, replica 0: spikes as a raster, anything else as lines."""
+    """The first test trials of the last recorded epoch, replica 0: spikes as a raster, anything else as lines."""
     if not (run.folder / "trace.h5").exists() or not any(name.startswith("trials/") for name in run.recordings.names):
         return
     trace = run.recordings
-    trials = trace.trials[trace.trials["replica"] == trace.replicas[0]]
+    trials = trace.trials[(trace.trials["replica"] == trace.replicas[0]) & (trace.trials["phase"] == "test")]
+    if not len(trials):
+        return
     epoch = int(trials["epoch"].max())
     shown = trials[trials["epoch"] == epoch][:TRIALS]
     begin, end = float(shown["start"].min()), float(shown["stop"].max())
     what = f"epoch {epoch}, {len(shown)} test samples in a row, replica 0"
     for population in trace.populations:
-        raster = trace.raster(population, epoch=epoch)[:, : len(shown), 0]
+        raster = trace.raster(population, epoch=epoch, phase="test")[:, : len(shown), 0]
         path = target / f"raster_{population}.png"
         flat = raster.swapaxes(0, 1).reshape(-1, raster.shape[-1])
         yield figure.raster(flat, path, trace.dt, title=f"Spikes of {population}, {what}")

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from neurosim.checkpoint import load
+from neurosim.inspect.credit import read_credit
 from neurosim.recorder import coefficient_of_variation, peristimulus_histogram, rates
 from neurosim.storage import Trace, read_trace
 from neurosim.types import Array, ConfigurationError
@@ -43,6 +44,11 @@ class Run:
         return read_metrics(self.folder / "metrics.csv")
 
     @cached_property
+    def credit(self) -> Array:
+        """What the credit monitor measured: see `neurosim.inspect.credit` for the columns."""
+        return read_credit(self.folder / "credit.csv")
+
+    @cached_property
     def recordings(self) -> Trace:
         """Spikes, reports, learning variables and trials: see `neurosim.storage.Trace`."""
         return read_trace(self.folder)
@@ -54,13 +60,13 @@ class Run:
         found = tensors.get("learned", {}).get("weight", {})
         return {name: np.asarray(value) for name, value in found.items()}
 
-    def rates(self, population: str, *, epoch: int | None = None, phase: str | None = None) -> Array:
-        """Mean rate in Hz `[R, N]` over the recorded trials (of one epoch or phase)."""
+    def rates(self, population: str, *, epoch: int | None = None, phase: str | None = "test") -> Array:
+        """Mean rate in Hz `[R, N]` over the recorded trials of a phase ("test", "train", None: all) or epoch."""
         raster = self.recordings.raster(population, epoch=epoch, phase=phase)
         mean: Array = rates(raster, self.recordings.dt).mean(0)
         return mean
 
-    def cv(self, population: str, *, epoch: int | None = None, phase: str | None = None) -> Array:
+    def cv(self, population: str, *, epoch: int | None = None, phase: str | None = "test") -> Array:
         """CV of the inter-spike intervals `[R, N]`: its mean over trials with two intervals or more, NaN where there
         is none.
 
@@ -72,7 +78,7 @@ class Run:
         return np.where(count, np.nansum(values, 0) / np.maximum(count, 1), np.nan)
 
     def psth(
-        self, population: str, bin_width: float, *, epoch: int | None = None, phase: str | None = None
+        self, population: str, bin_width: float, *, epoch: int | None = None, phase: str | None = "test"
     ) -> tuple[Array, Array]:
         """Peri-stimulus time histogram over trials: bin starts `[K]` and `bin_width` in ms, rates in Hz `[K, R, N]`."""
         raster = self.recordings.raster(population, epoch=epoch, phase=phase)

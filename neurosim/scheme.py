@@ -12,6 +12,7 @@ from neurosim.connectivity import AveragePool, MaxPool
 from neurosim.network import Network, Projection
 from neurosim.rule import Rule, ThreeFactorRule
 from neurosim.types import ConfigurationError
+from neurosim.wiring import PortTaken
 
 
 class Scheme(Protocol):
@@ -63,6 +64,16 @@ def change_rules(network: Network, change: Callable[[Projection, ThreeFactorRule
     )
 
 
+def applied(scheme: Any, network: Network) -> Network:
+    """`scheme(network)`; where it wants a port that another scheme has taken, the sentence names it too."""
+    try:
+        taught: Network = scheme(network)
+    except PortTaken as error:
+        name = getattr(scheme, "title", "") or type(scheme).__name__
+        raise ConfigurationError(f"{name} cannot be added: {error}") from error
+    return taught
+
+
 @dataclass(frozen=True)
 class Composed:
     """Several schemes, one after the other: `rule=a+b`."""
@@ -71,7 +82,7 @@ class Composed:
 
     def __call__(self, network: Network) -> Network:
         for scheme in self.schemes:
-            network = scheme(network)
+            network = applied(scheme, network)
         return network
 
 
@@ -97,7 +108,7 @@ class PerLayer:
                 f"({', '.join(names)}); give 2 or {len(names)}"
             )
         for scheme, group in zip(self.schemes, groups, strict=True):
-            network = _restricted(scheme, group)(network)
+            network = applied(_restricted(scheme, group), network)
         return network
 
 

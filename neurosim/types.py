@@ -35,8 +35,35 @@ def choice(value: str, allowed: tuple[str, ...] | list[str], what: str) -> str:
 
 def positive(value: Any, what: str, *, zero: bool = False) -> Any:
     """Return `value` if every number in it is finite and > 0 (>= 0 with `zero`); raise ConfigurationError otherwise."""
-    numbers = np.asarray(value, dtype=float)
+    allowed = f"a finite number {'>= 0' if zero else '> 0'}"
+    numbers = numeric(value, what, allowed)
     low = numbers >= 0 if zero else numbers > 0
     if not bool(np.all(low & np.isfinite(numbers))):
-        raise ConfigurationError(f"{what} is {value}; it must be a finite number {'>= 0' if zero else '> 0'}")
+        raise ConfigurationError(f"{what} is {value}; it must be {allowed}")
     return value
+
+
+def within(value: Any, low: float, high: float, what: str, ends: str = "[]") -> Any:
+    """Return `value` if every number in it lies in the interval; `ends` are its brackets, "(" or ")" for an open end.
+
+    Raises ConfigurationError otherwise, naming `what`.
+    """
+    allowed = f"in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    numbers = numeric(value, what, f"a number {allowed}")
+    above = numbers > low if ends[0] == "(" else numbers >= low
+    below = numbers < high if ends[1] == ")" else numbers <= high
+    if not bool(np.all(above & below)):
+        raise ConfigurationError(f"{what} is {value}; it must be {allowed}")
+    return value
+
+
+def numeric(value: Any, what: str, allowed: str = "a number") -> Array:
+    """`value` as a float64 array; ConfigurationError if it is a word, a truth value or anything else than numbers."""
+    try:
+        numbers = np.asarray(value)
+        fits = numbers.dtype.kind in "iuf"
+    except (TypeError, ValueError, RuntimeError):  # a ragged list; a tensor that asks for its gradient
+        fits = False
+    if not fits:
+        raise ConfigurationError(f"{what} is {value!r}; it must be {allowed}")
+    return numbers.astype(float)

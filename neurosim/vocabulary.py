@@ -5,6 +5,8 @@ kind. `backends/specialise.py` gives the names their meaning on another machine 
 
 Scalar words work element by element. Words that start with `row_` reduce or reorder the LAST axis, so that one array
 function on `[..., N, H]` runs batched in torch and on 2-D arrays in numba. Names shadow builtins on purpose.
+
+`sqrt`, `row_sum`, `row_mean` and `row_softmax` take torch tensors as they are: laterals are called on them directly.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def tanh(x: Any) -> Any:
 
 def sqrt(x: Any) -> Any:
     """Square root."""
-    return np.sqrt(x)
+    return x.sqrt() if hasattr(x, "sqrt") else np.sqrt(x)
 
 
 def abs(x: Any) -> Any:
@@ -87,12 +89,12 @@ def fill(x: Any, value: Any) -> Any:
 
 def row_sum(x: Any) -> Any:
     """Sum over the last axis: [..., H] -> [...]."""
-    return np.sum(x, -1)
+    return x.sum(-1)
 
 
 def row_mean(x: Any) -> Any:
     """Mean over the last axis: [..., H] -> [...]."""
-    return np.mean(x, -1)
+    return x.mean(-1)
 
 
 def row_max(x: Any) -> Any:
@@ -117,6 +119,8 @@ def row_top_k(x: Any, k: Any) -> Any:
 
 def row_softmax(x: Any) -> Any:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the maximum."""
+    if hasattr(x, "softmax"):
+        return x.softmax(-1)
     raised = np.exp(x - np.max(x, -1, keepdims=True))
     return raised / np.sum(raised, -1, keepdims=True)
 

@@ -15,6 +15,7 @@ from neurosim.factor import Apply, Field, One, post, pre
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import Relay
 from neurosim.rule import OfWeight, Term
+from neurosim.wiring import with_teaching
 
 WON = post("feedback")
 
@@ -30,11 +31,9 @@ def with_competition(network: Network, taught: tuple[Projection, ...], lateral: 
         rival = competition_of(name)
         network = network.with_parts(
             populations=(Population(rival, network[name].size, Relay(), lateral),),
-            projections=(
-                Projection(name, rival, 1.0, OneToOne(), output=drive, delay=0),
-                Projection(rival, name, 1.0, OneToOne(), port="feedback", delay=0),
-            ),
+            projections=(Projection(name, rival, 1.0, OneToOne(), output=drive, delay=0),),
         )
+        network = with_teaching(network, Projection(rival, name, 1.0, OneToOne(), port="feedback", delay=0))
     return network
 
 

@@ -17,7 +17,13 @@ B is the transpose of the readout's weights ("symmetric": the best, and not loca
 starts as these and learns as the readout does, both decaying ("adaptive": dB_jk = lr delta_k xF_j - decay B_jk, where
 xF is the spike train of neuron j filtered with tau_out, which is what the readout synapse sees).
 
-The firing-rate regularisation of the paper is not part of it.
+With `c_reg` > 0 each presentation also moves the firing rates towards f_target (the paper's regularisation, minus the
+gradient of c_reg / 2 (n_i / t_reg - f_target / 1000)^2, n_i the spikes of neuron i in it and t_reg its length):
+
+    dw_ij = lr ( sum_t L_i eF_ij + c_reg / t_reg (f_target / 1000 - n_i / t_reg) sum_t e_ij )
+
+n_i and sum_t e_ij are memories that begin with the activity at rest, so presentations must (`carry` false). What is
+added in a step is the growth of the second part, so that both are sums over steps.
 
 G. Bellec, F. Scherr, A. Subramoney, E. Hajek, D. Salaj, R. Legenstein, W. Maass, "A solution to the learning dilemma
 for recurrent networks of spiking neurons", Nat. Commun. 11:3625 (2020), doi 10.1038/s41467-020-17236-y.
@@ -25,13 +31,14 @@ for recurrent networks of spiking neurons", Nat. Commun. 11:3625 (2020), doi 10.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from neurosim.connectivity import OneToOne
-from neurosim.factor import Factor, One, Trace, post, pre
+from neurosim.factor import Apply, Factor, One, Trace, post, pre
 from neurosim.modulator import Feedback, Unmodulated
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import LIF, AdaptiveLIF, DelayedResetLIF, LeakyRate, Relay, StaticRate
@@ -39,7 +46,7 @@ from neurosim.random import LecunNormal
 from neurosim.rule import Component, OfComponent, Term, ThreeFactorRule
 from neurosim.scheme import attach, chosen
 from neurosim.transform import WeightDecay, optimizer
-from neurosim.types import ConfigurationError, choice
+from neurosim.types import ConfigurationError, choice, positive
 from neurosim.wiring import with_error
 
 from .feedback_wiring import error_of, gated_error, hidden_of, tied_back, with_feedback
@@ -90,6 +97,16 @@ def readout_of(population: Population) -> float | None:
     return constant(neuron.tau_mem, f"tau_mem of {population.name!r}")
 
 
+def lacking(count: Any, strength: float, target: float, duration: float) -> Any:
+    """strength (target - count / duration): what a rate lacks of its target."""
+    return strength * (target - count / duration)
+
+
+def exceeding(count: Any, strength: float, target: float, duration: float) -> Any:
+    """strength (count / duration - target): what a rate has beyond its target."""
+    return strength * (count / duration - target)
+
+
 @dataclass(frozen=True)
 class EProp:
     """See the module. `lr`, `optimizer` none | momentum | adam | adamw with `beta1`, `beta2`, `weight_decay`; `when`
@@ -99,6 +116,9 @@ class EProp:
     standard deviation scale / sqrt(number of outputs). `decay` of readout and feedback weights with every update, for
     adaptive feedback only. `filtered` False: eligibilities of hidden layers pass no filter of the readout. Symmetric
     and adaptive feedback teach populations that project to the output, random feedback all.
+
+    `c_reg` >= 0 (0: no regularisation), `f_target` in Hz and `t_reg` in ms, the length of a presentation: see the
+    module; with accumulate sum or mean. The readout is not regularised.
     """
 
     lr: float = 1e-3
@@ -113,9 +133,21 @@ class EProp:
     scale: float = 1.0
     decay: float = 1e-3
     filtered: bool = True
+    c_reg: float = 0.0
+    f_target: float = 10.0
+    t_reg: float = 100.0
     layers: tuple[str, ...] | None = None
 
     title: ClassVar[str] = "eprop"
+
+    def __post_init__(self) -> None:
+        positive(self.c_reg, "c_reg of eprop", zero=True)
+        positive(self.f_target, "f_target of eprop (Hz)", zero=True)
+        positive(self.t_reg, "t_reg of eprop (ms)")
+        if self.c_reg > 0 and self.accumulate == "last":
+            raise ConfigurationError(
+                "eprop with c_reg looks at a whole presentation: accumulate is last, not sum or mean"
+            )
 
     @property
     def local(self) -> bool:
@@ -145,11 +177,32 @@ class EProp:
             raise ConfigurationError(f"eprop teaches port {here.neuron.ports[0]!r}, not that of {projection.name!r}")
         term = Term(post("slope"), Trace(pre(network.sent(projection)), tau_mem))
         tau = tau_out if self.filtered else None
-        if not adapts(here):
-            return self._rule((Component((term,), tau=tau),), Feedback(post("feedback")))
-        adaptation = Component((term,), decay=post("keep_theta"))
-        through = Term(post("slope_theta"), One("pre"), OfComponent(0))
-        return self._rule((adaptation, Component((term, through), tau=tau)), Feedback(post("feedback")))
+        adaptation: tuple[Component, ...] = ()
+        terms: tuple[Term, ...] = (term,)
+        if adapts(here):
+            adaptation = (Component((term,), decay=post("keep_theta")),)
+            terms = (term, Term(post("slope_theta"), One("pre"), OfComponent(0)))
+        if self.c_reg == 0:
+            return self._rule((*adaptation, Component(terms, tau=tau)), Feedback(post("feedback")))
+        return self._rule((*adaptation, *self._regularised(here, terms, tau, len(adaptation))), Unmodulated())
+
+    def _regularised(
+        self, here: Population, terms: tuple[Term, ...], tau: float | None, first: int
+    ) -> tuple[Component, ...]:
+        """e, its filter, its sum, and what they come to in a step: credit, and the growth of the pull to f_target."""
+        e, filtered, gathered = range(first, first + 3)
+        strength = self.c_reg / self.t_reg, self.f_target / 1000.0, self.t_reg
+        now, before = (Trace(post(here.axon), math.inf, read=read) for read in ("after", "before"))
+        growth = (
+            Term(Apply(lacking, (now,), strength), One("pre"), OfComponent(gathered, "after")),
+            Term(Apply(exceeding, (before,), strength), One("pre"), OfComponent(gathered)),
+        )
+        return (
+            Component(terms),
+            Component((Term(One("post"), One("pre"), OfComponent(e, "after")),), tau=tau),
+            Component((Term(One("post"), One("pre"), OfComponent(e, "after")),), tau=math.inf),
+            Component((Term(post("feedback"), One("pre"), OfComponent(filtered, "after")), *growth)),
+        )
 
     def output_rule(self, network: Network, projection: Projection) -> ThreeFactorRule:
         """The delta rule, its input filtered as the readout filters it."""

@@ -30,7 +30,7 @@ from neurosim.rule import Component, Term, ThreeFactorRule
 from neurosim.scheme import attach
 from neurosim.transform import optimizer
 from neurosim.types import ConfigurationError
-from neurosim.wiring import ERROR, with_error
+from neurosim.wiring import ERROR, with_error, with_teaching
 
 from .delta import pre_factor, readout_field
 
@@ -139,13 +139,10 @@ def gated_error(network: Network, population: str) -> tuple[str, tuple[Populatio
 
 
 def with_feedback(network: Network, wire: Projection) -> Network:
-    """`network` with `wire` to a port `feedback`; ConfigurationError if another error arrives there already."""
-    for other in network.projections:
-        if other.post == wire.post and network.port(other) == "feedback" and other.pre != wire.pre:
-            raise ConfigurationError(
-                f"population {wire.post!r} already gets its error from {other.pre!r}, so it cannot get one "
-                f"from {wire.pre!r} too: a layer has one kind of feedback"
-            )
+    """`network` with `wire` to a port `feedback`; ConfigurationError if another population sends there already, or
+    another feedback has the name.
+    """
+    with_teaching(network, wire)
     return _joined(network, wire)
 
 

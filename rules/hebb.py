@@ -1,15 +1,16 @@
-"""Hebb's rule (1949), and its opposite; with the output clamped to the label it is supervised.
+"""Hebb's rule (1949); with the output clamped to the label it is supervised.
 
-    dw_ij = +- lr z_i x_j,     z the activity of the post neuron, x what arrives
+    dw_ij = lr z_i x_j,     z the activity of the post neuron, x what arrives
 
 `clamp`: at the output z is the one-hot label. `centred`: z - mean(z) over the layer (its neurons, or the channels at
 each position), the form of the Hebbian-versus-backprop studies; there is no error term in it, so the weights grow
-without limit unless `row_norm` holds the norm of each neuron's weights. `anti` learns the opposite sign.
+without limit unless `row_norm` holds the norm of each neuron's weights. The opposite sign is `rules.anti_hebb`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from neurosim.connectivity import OneToOne
 from neurosim.constraint import RowNorm
@@ -20,7 +21,7 @@ from neurosim.neuron import Relay
 from neurosim.rule import Component, PerSynapse, Term, ThreeFactorRule
 from neurosim.scheme import attach
 from neurosim.transform import Rate
-from neurosim.wiring import TARGET
+from neurosim.wiring import TARGET, with_teaching
 
 from .activity import activity, rates
 from .delta import pre_factor
@@ -36,12 +37,12 @@ def with_activity(network: Network, population: str, clamp: bool, centred: bool)
         name = f"centred_{population}"
         wires = (Projection(source, name, 1.0, OneToOne(), delay=0),)
         network, source = network.with_parts((Population(name, here.size, Relay(), Centred()),), wires), name
-    return network.with_parts(projections=(Projection(source, population, 1.0, OneToOne(), port="feedback", delay=0),))
+    return with_teaching(network, Projection(source, population, 1.0, OneToOne(), port="feedback", delay=0))
 
 
 @dataclass(frozen=True)
 class Hebb:
-    """See the module. `lr`, one number or one for each layer taught, from the input on; `anti`, `centred`; `clamp` acts
+    """See the module. `lr`, one number or one for each layer taught, from the input on; `centred`; `clamp` acts
     where the output layer learns by this rule (`output` same). `row_norm`: the Euclidean norm of each neuron's weights
     after every update, None: free. `tau_trace` (ms) of the rate traces of spikes. `when`, `accumulate` and `reduce`
     as in `ThreeFactorRule`; `output` delta | same | none: what the output layer learns by (the delta rule with
@@ -49,7 +50,6 @@ class Hebb:
     """
 
     lr: float | tuple[float, ...] = 1e-4
-    anti: bool = False
     centred: bool = False
     clamp: bool = False
     row_norm: float | None = None
@@ -61,6 +61,9 @@ class Hebb:
     lr_output: float = 1e-3
     layers: tuple[str, ...] | None = None
 
+    title: ClassVar[str] = "hebb"
+    sign: ClassVar[float] = 1.0
+
     def clamped(self, network: Network, projection: Projection) -> bool:
         return self.clamp and projection.post == network.output
 
@@ -71,8 +74,8 @@ class Hebb:
         return Trace(arriving, self.tau_trace, "mean") if spikes and not self.clamped(network, projection) else arriving
 
     def rule(self, network: Network, projection: Projection, lr: float) -> ThreeFactorRule:
-        sign = PerSynapse(-1.0) if self.anti else None
-        term = Term(self.post_factor(network, projection), pre_factor(network, projection, self.tau_trace), sign)
+        gain = PerSynapse(self.sign) if self.sign != 1.0 else None
+        term = Term(self.post_factor(network, projection), pre_factor(network, projection, self.tau_trace), gain)
         return ThreeFactorRule(
             (Component((term,)),),
             accumulate=self.accumulate,
@@ -80,10 +83,11 @@ class Hebb:
             reduce=self.reduce,
             transforms=(Rate(lr),),
             constraints=() if self.row_norm is None else (RowNorm(self.row_norm),),
-            name="hebb",
+            name=self.title,
         )
 
-    def __call__(self, network: Network) -> Network:
+    def taught(self, network: Network) -> Network:
+        """`network` with the rule, what it needs, and the readout."""
         learning = taught(network, self.layers, self.output)
         lr = rates(self.lr, learning)
         for projection in learning:
@@ -92,3 +96,6 @@ class Hebb:
                 network = with_activity(network, projection.post, clamp, self.centred)
         network = attach(network, tuple(lr), lambda p: self.rule(network, p, lr[p.name]))
         return with_readout(network, self.layers, self.output, self.lr_output, self.tau_trace)
+
+    def __call__(self, network: Network) -> Network:
+        return self.taught(network)

@@ -5,9 +5,13 @@
     dw_ij = lr (1 - n / updates) D_ij / max|D|,    D_ij = sum_b g_i (x_j - I_i w_ij)
 
 The weights of a unit that wins approach the sphere sum_j |w_ij|^p = 1. The equations are those of the authors' batch
-code: rank 1 wins, k = 2 is the runner-up; the rate falls once in `every` updates (an epoch). For p > 2 a synapse of
-weight w delivers sign(w) |w|^(p-1) x, in training and afterwards, so that the layer's drive is I; the paper's readout
-takes w x instead: set the projection's `transfer` to None for that.
+code: rank 1 wins, k = 2 is the runner-up; the rate falls once in `every` updates (an epoch).
+
+For p > 2 a synapse of weight w delivers sign(w) |w|^(p-1) x while the layer learns, so that its drive is I. The paper
+learns in two stages, and its readout takes the plain product: h_i = max(sum_j w_ij x_j, 0)^n, of inputs with unit norm.
+`with_plain_drive` makes the network of the second stage from that of the first, and what was learned fits both. In one
+run, where the output layer learns beside the hidden one (`output` delta), it reads what the layer then sends: I. At
+p = 2 the two are the same.
 
 D. Krotov, J. J. Hopfield, "Unsupervised learning by competing hidden units", PNAS 116 (2019), doi
 10.1073/pnas.1820458116.
@@ -31,6 +35,8 @@ from neurosim.vocabulary import abs, power
 from .competition import bounded_hebb, with_competition
 from .readout import taught, with_readout
 
+NAME = "krotov_hopfield"
+
 
 def lebesgue(w: Any, exponent: float) -> Any:
     """sign(w) |w|^(exponent + 1)."""
@@ -41,6 +47,20 @@ def dead_units(weight: Array, x: Array, p: float = 2.0) -> Array:
     """The units of `weight [P, Q]` that have the largest current for none of the inputs `x [B, Q]`: their indices."""
     winners = (x @ lebesgue(weight, p - 2.0).T).argmax(-1)
     return np.setdiff1d(np.arange(len(weight)), winners)
+
+
+def with_plain_drive(network: Network) -> Network:
+    """`network` as it is read out: every synapse delivers w x, and nothing learns but the layers with a teacher.
+
+    Take `learned` of a simulation of `network` for the one made from this: the weights keep their names.
+    """
+
+    def plain(projection: Projection) -> Projection:
+        rule = projection.rule
+        own = isinstance(rule, ThreeFactorRule) and rule.name == NAME
+        return replace(projection, transfer=None, rule=None) if own else projection
+
+    return network.with_projections(plain)
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ class KrotovHopfield:
             reduce="sum",
             transforms=(Normalised("all"), Rate(self.lr), *schedule),
             bias_transforms=(Rate(0.0),),
-            name="krotov_hopfield",
+            name=NAME,
         )
 
     def __call__(self, network: Network) -> Network:

@@ -5,25 +5,23 @@
 
 S are spikes, x and y traces of pre and post spikes as in `neurosim.rules.stdp`, r is the reward: one number for all
 synapses. `reward` names where it comes from: a broadcast signal of the phase (`mean r` is its running mean over
-samples), or "task", which wires a population of one neuron,
+samples), or a population `reward` of one neuron that projects to the `feedback` port of every neuron taught, where
+`mean r` is a low-pass trace. With "driven" the phases drive that population, step by step; with "task" the output does,
 
-    r = sum_k target_k prediction_k,       the probability that the softmax of the output gives to the right class,
-
-that projects to the `feedback` port of every neuron taught; its `mean r` is a low-pass trace at the neuron.
+    r = sum_k target_k prediction_k,       the probability that the softmax of the output gives to the right class.
 
 R. V. Florian, "Reinforcement learning through modulation of spike-timing-dependent synaptic plasticity", Neural
-Computation 19 (2007), doi 10.1162/neco.2007.19.6.1468. With tau_e of a second and the signal a dopamine concentration
-it is the rule of Izhikevich, Cerebral Cortex 17 (2007).
+Computation 19 (2007), doi 10.1162/neco.2007.19.6.1468.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosim.connectivity import Dense, OneToOne
 from neurosim.constraint import Bounds
-from neurosim.factor import Apply, Trace, post
+from neurosim.factor import Apply, Field, Trace, post
 from neurosim.modulator import Broadcast, Feedback
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import GatedRelay, Relay
@@ -31,13 +29,14 @@ from neurosim.rule import Component, PerSynapse, ThreeFactorRule
 from neurosim.scheme import attach
 from neurosim.transform import Rate
 from neurosim.types import positive
-from neurosim.wiring import PREDICTION, TARGET, with_error
+from neurosim.wiring import PREDICTION, TARGET, compared
 
 from .delta import readout_field
+from .feedback_wiring import with_feedback
 from .readout import taught, with_readout
 from .stdp import pair_terms
 
-TASK, MATCH, REWARD = "task", "match", "reward"
+TASK, DRIVEN, MATCH, REWARD = "task", "driven", "match", "reward"
 
 
 def difference(now: float, mean: float) -> float:
@@ -45,20 +44,41 @@ def difference(now: float, mean: float) -> float:
     return now - mean
 
 
-def with_reward(network: Network, posts: tuple[str, ...]) -> Network:
-    """Add the populations `match` = target * prediction and `reward`, their sum, which arrives at the port `feedback`
-    of `posts`."""
-    network = with_error(network, output=readout_field(network))
-    size = network[network.output].units
-    return network.with_parts(
-        populations=(Population(MATCH, size, GatedRelay()), Population(REWARD, 1, Relay())),
-        projections=(
-            Projection(PREDICTION, MATCH, 1.0, OneToOne(), delay=0),
-            Projection(TARGET, MATCH, 1.0, OneToOne(), port="gate", delay=0),
-            Projection(MATCH, REWARD, 1.0, Dense(), delay=0),
-            *(Projection(REWARD, name, 1.0, Dense(), port="feedback", delay=0) for name in posts),
-        ),
-    )
+def with_reward(network: Network, posts: tuple[str, ...], source: str = TASK) -> Network:
+    """Add the population `reward`, one neuron, which arrives at the port `feedback` of `posts`.
+
+    `source` "task": it is the sum of the population `match` = target * prediction; "driven": phases drive it.
+    """
+    network = network.with_parts((Population(REWARD, 1, Relay()),))
+    if source == TASK:
+        network = compared(network, output=readout_field(network)).with_parts(
+            populations=(Population(MATCH, network[network.output].units, GatedRelay()),),
+            projections=(
+                Projection(PREDICTION, MATCH, 1.0, OneToOne(), delay=0),
+                Projection(TARGET, MATCH, 1.0, OneToOne(), port="gate", delay=0),
+                Projection(MATCH, REWARD, 1.0, Dense(), delay=0),
+            ),
+        )
+    for name in posts:
+        network = with_feedback(network, Projection(REWARD, name, 1.0, Dense(), port="feedback", delay=0))
+    return network
+
+
+def less_mean(arriving: Field | Trace, tau_reward: float | None) -> Feedback:
+    """What arrives at the neuron, less its low-pass trace of tau_reward (ms); None: as it is."""
+    if tau_reward is None:
+        return Feedback(arriving, of_output=False)
+    mean = Trace(arriving, positive(tau_reward, "tau_reward"), "mean", "before")
+    return Feedback(Apply(difference, (arriving, mean)), of_output=False)
+
+
+def reward_modulator(reward: str, tau_reward: float | None) -> Any:
+    """The signal `reward`, or what the population `reward` ("task", "driven") sends, less its running mean (None: as it
+    is).
+    """
+    if reward in (TASK, DRIVEN):
+        return less_mean(post("feedback"), tau_reward)
+    return Broadcast(reward, tau_reward)
 
 
 @dataclass(frozen=True)
@@ -67,8 +87,8 @@ class RewardSTDP:
     `w_max` as in STDP; `tau_e` (ms) of the eligibility trace, None for none; `lr` the change per unit of reward and
     eligibility.
 
-    `reward` "task" or the name of a signal; `tau_reward` of its running mean, in samples for a signal, in ms for
-    "task"; None: no mean is taken away. `reduce` over the batch; `output` and `lr_output` as in STDP.
+    `reward` "task", "driven" or the name of a signal; `tau_reward` of its running mean, in samples for a signal, else
+    in ms; None: no mean is taken away. `reduce` over the batch; `output` and `lr_output` as in STDP.
     """
 
     A_plus: float = 1.0
@@ -89,14 +109,10 @@ class RewardSTDP:
     lr_output: float = 1e-3
     layers: tuple[str, ...] | None = None
 
+    title: ClassVar[str] = "reward_stdp"
+
     def modulator(self) -> Any:
-        if self.reward != TASK:
-            return Broadcast(self.reward, self.tau_reward)
-        arriving = post("feedback")
-        if self.tau_reward is None:
-            return Feedback(arriving, of_output=False)
-        mean = Trace(arriving, positive(self.tau_reward, "tau_reward"), "mean", "before")
-        return Feedback(Apply(difference, (arriving, mean)), of_output=False)
+        return reward_modulator(self.reward, self.tau_reward)
 
     def rule(self, network: Network, projection: Projection) -> ThreeFactorRule:
         growth = PerSynapse(positive(self.A_plus, "A_plus", zero=True))
@@ -110,12 +126,16 @@ class RewardSTDP:
             transforms=(Rate(self.lr),),
             constraints=(Bounds(self.w_min, self.w_max),),
             bias_transforms=(Rate(0.0),),  # a bias has no spikes to pair
-            name="reward_stdp",
+            name=self.title,
         )
 
-    def __call__(self, network: Network) -> Network:
+    def wired(self, network: Network) -> Network:
+        """`network` with the reward, the rule and the readout."""
         learning = taught(network, self.layers, self.output)
-        if self.reward == TASK:
-            network = with_reward(network, tuple(dict.fromkeys(p.post for p in learning)))
+        if self.reward in (TASK, DRIVEN):
+            network = with_reward(network, tuple(dict.fromkeys(p.post for p in learning)), self.reward)
         network = attach(network, tuple(p.name for p in learning), lambda p: self.rule(network, p))
         return with_readout(network, self.layers, self.output, self.lr_output, self.tau_plus)
+
+    def __call__(self, network: Network) -> Network:
+        return self.wired(network)

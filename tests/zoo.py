@@ -25,6 +25,7 @@ _ADEX = {"c_mem": 200.0, "g_leak": 20.0, "v_rest": -68.0, "v_t": -52.0, "delta_t
 # class name -> (base, {parameter: another value}); the sizes of the drive of each port or draw follow below
 TABLE: dict[str, tuple[Neuron, dict[str, Any]]] = {
     "LIF": (neurons.LIF(t_ref=2.0), {**_LIF, "arrival": "before_leak"}),
+    "OffsetLIF": (neurons.OffsetLIF(t_ref=2.0), {**_LIF, "arrival": "before_leak"}),
     "AdaptiveLIF": (neurons.AdaptiveLIF(t_ref=2.0), {**_LIF, "arrival": "filtered", "tau_theta": 30.0, "beta": 0.1}),
     "DelayedResetLIF": (
         neurons.DelayedResetLIF(t_ref=2.0, beta=0.5, reset="to_v_reset"),
@@ -39,10 +40,16 @@ TABLE: dict[str, tuple[Neuron, dict[str, Any]]] = {
     ),
     "LeakyRate": (neurons.LeakyRate(), _RATE),
     "StaticRate": (neurons.StaticRate(), {"activation": "relu"}),
-    "TwoCompartment": (neurons.TwoCompartment(), {**_RATE, "tau_basal": 2.0}),
+    "TwoCompartment": (neurons.TwoCompartment(), {**_RATE, "tau_basal": 2.0, "tau_apical": 2.0}),
     "Relay": (neurons.Relay(), {}),
     "SpikeRelay": (neurons.SpikeRelay(), {}),
     "GatedRelay": (neurons.GatedRelay(), {}),
+    "SilencedRelay": (neurons.SilencedRelay(), {}),
+    "SampleAndHold": (neurons.SampleAndHold(), {}),
+    "Perturbed": (
+        neurons.Perturbed(neurons.StaticRate("sigmoid"), 0.5),
+        {"neuron": neurons.StaticRate("tanh"), "sd": 0.3, "where": "after"},
+    ),
     "PoissonSource": (neurons.PoissonSource(rate=100.0), {"rate": 200.0}),
     "StepSource": (neurons.StepSource(), {"amplitude": 2.0, "start": 5.0, "stop": 10.0}),
     "RampSource": (neurons.RampSource(), {"first": 2.0, "last": 3.0, "start": 5.0, "stop": 40.0}),
@@ -66,6 +73,8 @@ UNIT = {
     "current": (1.0, 0.4),
     "apical": (0.1, 0.3),
     "gate": (0.5, 0.2),
+    "shunt": (0.5, 0.2),
+    "threshold": (0.1, 0.2),
 }
 
 VARIANTS: dict[str, Neuron] = {  # every way a step can be written, not only every class
@@ -76,6 +85,8 @@ VARIANTS: dict[str, Neuron] = {  # every way a step can be written, not only eve
     **{f"StaticRate {kind}": neurons.StaticRate(activation=kind) for kind in ("relu", "sigmoid", "linear")},
     "TwoCompartment relu": neurons.TwoCompartment(activation="relu", tau_basal=0.0),
     "PoissonSource silent": neurons.PoissonSource(),
+    "Perturbed LeakyRate after": neurons.Perturbed(neurons.LeakyRate(), 0.3, "after"),
+    "Perturbed LIF": neurons.Perturbed(neurons.LIF(t_ref=2.0), 0.3),
 }
 
 
@@ -84,7 +95,7 @@ def drive(neuron: Neuron, steps: int, size: int, seed: int = 0) -> dict[str, Arr
     generator = np.random.default_rng(seed)
     sizes = {**UNIT, **DRIVE.get(type(neuron).__name__, {})}
     inputs = {port: generator.normal(*sizes[port], (steps, size)) for port in neuron.ports}
-    draws = {"uniform": generator.random, "normal": generator.standard_normal}
+    draws = {"uniform": generator.random, "normal": generator.standard_normal, "held_normal": generator.standard_normal}
     return inputs | {name: draws[name]((steps, size)) for name in neuron.draws}
 
 

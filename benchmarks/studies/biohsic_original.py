@@ -43,7 +43,7 @@ OTHERS += [
 ]
 
 
-def experiment(task: str, rule: str, divide_by: float, replicas: int, seed: int) -> Experiment:
+def experiment(task: str, rule: str, divide_by: float, replicas: int, seed: int, backend: str = "cpu") -> Experiment:
     """One cell of the table."""
     adamw = {"lr": 1e-4, "optimizer": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 1e-4, "when": "step"}
     sigma_x, sigma_y, sigma_z = SIGMAS[task]
@@ -65,6 +65,7 @@ def experiment(task: str, rule: str, divide_by: float, replicas: int, seed: int)
         orders=GROUPS,
         seed=seed,
         replicas=replicas,
+        backend=backend,
     )
 
 

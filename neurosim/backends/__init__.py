@@ -10,7 +10,10 @@ from neurosim.backends.simulator import Simulator, State
 from neurosim.network import Network
 from neurosim.types import DTYPES, ConfigurationError, choice
 
-BACKENDS = {"reference": "torch, any device, differentiable: the specification"}
+BACKENDS = {
+    "cpu": "numba: the time loop compiled, for networks small and large; no GPU needed",
+    "reference": "torch, any device, differentiable: the specification",
+}
 
 
 def compile(
@@ -33,6 +36,12 @@ def compile(
     choice(backend, tuple(BACKENDS), "backend")
     choice(dtype, tuple(DTYPES), "dtype")
     plan = make_plan(network, dt, seed, 1 if replicas is None else replicas)
+    if backend == "cpu":
+        if device != "cpu":
+            raise ConfigurationError(f"device is {device!r}; backend 'cpu' runs on the cpu, 'reference' on any device")
+        from neurosim.backends.cpu import Cpu
+
+        return Cpu(plan, dtype, device, hide_replicas=replicas is None)
     return Reference(plan, dtype, check_device(device), hide_replicas=replicas is None)
 
 

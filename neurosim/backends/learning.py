@@ -5,7 +5,7 @@ shapes, `reader.py` for the values at the two ends, `update.py` for what becomes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from neurosim.types import ConfigurationError, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.reference import Context
+
+
+PER_SYNAPSE = 4  # axes of a modulator [R, B, P, Q]; a bias has no such synapses and stays as it is
 
 
 class Learning:
@@ -61,7 +64,12 @@ class Learning:
     def _gains(self) -> dict[tuple[str, str, int, int], Any]:
         """Per-synapse gains in the layout of the weight, by (projection, part, component, term)."""
         return {
-            (synapses.name, part.name, c, k): self._numbers(synapses, part.name, term.gain.value, "a PerSynapse gain")
+            (synapses.name, part.name, c, k): self._numbers(
+                synapses,
+                part.name,
+                term.gain.value if part.name == "weight" or term.gain.bias is None else term.gain.bias,
+                "a PerSynapse gain",
+            )
             for synapses, rule in self.local
             for part in self.parts[synapses.name]
             for c, component in enumerate(rule.components)
@@ -107,7 +115,7 @@ class Learning:
         """Eligibilities at rest: one tensor per component with memory, an empty one per component without."""
         result: dict[str, Any] = {}
         for synapses, rule in self.local:
-            if any(component.has_memory or _read_later(rule, index) for index, component in enumerate(rule.components)):
+            if any(component.has_memory or read_later(rule, index) for index, component in enumerate(rule.components)):
                 result[synapses.name] = {
                     part.name: tuple(self.one[:0] for _ in rule.components) for part in self.parts[synapses.name]
                 }
@@ -173,35 +181,45 @@ class Learning:
         for part in self.parts[synapses.name]:
             stream = Stream(self.plan.seed, f"perturbation/{synapses.name}/{part.name}")
             shape = context.learned[part.name][synapses.name].shape
-            count = math.prod(shape[1:])
-            counts = [count] * self.plan.replicas
             if synapses.edges is not None and part.name == "weight":
-                counts = list(synapses.edges.counts)
-            normal = [stream.normal(replica, 0, context.clock, torch.arange(n)) for replica, n in enumerate(counts)]
-            result[part.name] = (sd * torch.cat(normal).reshape(shape)).to(self.device, self.dtype)
+                counts = enumerate(synapses.edges.counts)
+                normal = torch.cat([stream.normal(r, 0, context.clock, torch.arange(n)) for r, n in counts])
+            else:
+                replica, element = self.plan.replica_ids[:, None], torch.arange(math.prod(shape[1:]))
+                normal = stream.normal(replica, 0, context.clock, element)
+            result[part.name] = (sd * normal.reshape(shape)).to(self.device, self.dtype)
         return result
 
     # ---- one time step ----------------------------------------------------------------------------------------------
 
     def step(
-        self, moment: Moment, old: Mapping[str, Any], learned: dict[str, Any], context: Context, step: int
+        self,
+        moment: Moment,
+        old: Mapping[str, Any],
+        learned: dict[str, Any],
+        context: Context,
+        step: int,
+        elsewhere: Collection[str] = (),
     ) -> dict[str, Any]:
         """Every local rule once: eligibility, modulator, change; update what is due. Returns the new eligibilities.
 
-        All changes use the weights of the start of the step: updates are collected and made at the end.
+        All changes use the weights of the start of the step: updates are collected and made at the end. Rules of the
+        projections `elsewhere` are left out: a compiled backend has them.
         """
         eligibility, updates = dict(old), list[Update]()
         last = step == context.phase.steps - 1
         for synapses, rule in self.local:
+            if synapses.name in elsewhere:
+                continue
             ends = last and (rule.when != "sample" or context.trial_end)
             if not context.learns(synapses.name):
                 if ends and rule.when == "sample":  # what earlier phases of the trial gathered is due all the same
-                    updates.extend(self._waiting(synapses, rule, learned))
+                    updates.extend(self.waiting(synapses, rule, learned))
                 continue
             due = rule.when == "step" or ends
             forming = due or last or rule.accumulate != "last"
             m = (
-                self._modulator(synapses, rule, moment, learned, context, step)
+                self.modulator(synapses, rule, moment, learned, context, step)
                 if forming or rule.modulator.every_step
                 else None
             )
@@ -211,13 +229,13 @@ class Learning:
                 if synapses.name in old:
                     values = self._eligibility(reader, part, rule, old[synapses.name][part.name], learned, context)
                     eligibility[synapses.name] = {**eligibility[synapses.name], part.name: values}
-                if m is not None and forming:
+                if m is not None and forming and (part.name == "weight" or m.dim() < PER_SYNAPSE):
                     change = self._change(reader, part, rule, m, values, learned, context)
                     updates.extend(self._accumulate(synapses, part, rule, change, due, learned))
         make_updates(updates, learned)
         return eligibility
 
-    def _modulator(
+    def modulator(
         self,
         synapses: Synapses,
         rule: ThreeFactorRule,
@@ -226,10 +244,13 @@ class Learning:
         context: Context,
         step: int,
     ) -> Tensor:
+        """The third factor of a projection in this step, behind the pullback of a lateral: one number, `[R, B, P]`, or
+        `[R, B, P, Q]`.
+        """
         name, post = synapses.name, synapses.post
         reader = Reader(self.plan, synapses, moment, context.batch)
         view = View(
-            post=reader.post,
+            post=lambda factor: reader.post(factor),  # no bound method: its __self__ would open the whole step
             pre=lambda factor: reader.pre(factor)(synapses.delay if isinstance(synapses.delay, int) else 0),
             weight=learned["weight"][name],
             signals=context.signals,
@@ -244,18 +265,20 @@ class Learning:
             specialise=for_torch,
         )
         m, learned["modulator"][name] = rule.modulator.update(view, learned["modulator"][name])
-        size = (self.plan.replicas, context.batch, post.units)
+        size: tuple[int, ...] = (self.plan.replicas, context.batch, post.units)
+        size = (*size, synapses.pre.units) if m.dim() == PER_SYNAPSE and synapses.kind == "dense" else size
         if m.dim() and m.shape != size:
             try:
                 m = m.expand(size)
             except RuntimeError as error:
                 raise ConfigurationError(
                     f"the modulator of projection {name!r} has shape {tuple(m.shape)}; it must broadcast to {size} "
-                    "(replicas, batch, post neurons)"
+                    "(replicas, batch, post neurons; in a dense projection also with pre neurons)"
                 ) from error
         if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
             m = moment.pull_back(post, m.expand(size))
-        moment.modulators[name] = m
+        # What is recorded is a value per neuron: of one per synapse, its norm over the neuron's inputs.
+        moment.modulators[name] = m if m.dim() < PER_SYNAPSE else torch.linalg.vector_norm(m, dim=-1)
         return torch.as_tensor(m)
 
     def _gain(
@@ -295,21 +318,32 @@ class Learning:
                     else operation.post(reader.post(component.decay))
                 )
                 total = decay * old[index]
-            for position, term in enumerate(component.terms):
-                product = operation.post(reader.post(term.post)) * operation.pre(reader.end(part, term.pre))
-                if isinstance(term.gain, OfComponent):
-                    gain = (new if term.gain.read == "after" else old)[term.gain.index]
-                    product = product * gain if gain.numel() else torch.zeros_like(product)
-                else:
-                    gain = self._gain(term, (index, position), part, reader.synapses, learned, context)
-                    product = (
-                        product
-                        if gain is None
-                        else product * (operation.spread(gain) if isinstance(gain, Tensor) else gain)
-                    )
+            for product in self._products(reader, part, rule, index, (old, new), learned, context):
                 total = total + product
             new.append(total)
         return tuple(new)
+
+    def _products(
+        self,
+        reader: Reader,
+        part: Part,
+        rule: ThreeFactorRule,
+        index: int,
+        components: tuple[Sequence[Tensor], Sequence[Tensor]],
+        learned: Mapping[str, Any],
+        context: Context,
+    ) -> Iterator[Tensor]:
+        """post x pre x gain of each term of the component `index`; `components` are the values before and after."""
+        operation = part.operation
+        for position, term in enumerate(rule.components[index].terms):
+            product = operation.post(reader.post(term.post)) * operation.pre(reader.end(part, term.pre))
+            if isinstance(term.gain, OfComponent):
+                gain = components[term.gain.read == "after"][term.gain.index]
+                yield product * gain if gain.numel() else torch.zeros_like(product)
+            else:
+                gain = self._gain(term, (index, position), part, reader.synapses, learned, context)
+                spread = operation.spread(gain) if isinstance(gain, Tensor) else gain
+                yield product if gain is None else product * spread
 
     def _change(
         self,
@@ -323,7 +357,7 @@ class Learning:
     ) -> Tensor:
         """reduce_b( share( m e ) ): by one matrix product per term where no memory and no reduction forbids it."""
         operation = part.operation
-        if eligibility is None and rule.share == "sum" and rule.reduce != "sequential":
+        if eligibility is None and m.dim() < PER_SYNAPSE and rule.share == "sum" and rule.reduce != "sequential":
             change: Any = 0.0
             for position, term in enumerate(rule.components[-1].terms):
                 product = operation.outer(m * reader.post(term.post), reader.end(part, term.pre))
@@ -332,15 +366,19 @@ class Learning:
                 change = change + (product if gain is None else product * gain)
             total: Tensor = change
             return total / context.batch if rule.reduce == "mean" else total
-        if eligibility is None:
-            eligibility = self._eligibility(
-                reader, part, rule, tuple(self.one[:0] for _ in rule.components), learned, context
-            )
-        spread = operation.post(m) if m.dim() else m
-        rows = operation.share(spread * eligibility[-1], rule.share)  # [B, *weight]
+        nothing = tuple(self.one[:0] for _ in rule.components)
+        if rule.share_of == "term":
+            summands = self._products(reader, part, rule, 0, (nothing, ()), learned, context)
+        else:
+            summands = iter((eligibility or self._eligibility(reader, part, rule, nothing, learned, context))[-1:])
+        spread = operation.post(m) if 0 < m.dim() < PER_SYNAPSE else m
+        rows: Any = 0.0  # [B, *weight]
+        for summand in summands:
+            rows = rows + operation.share(spread * summand, rule.share)
+        joined: Tensor = rows
         if rule.reduce == "sequential":
-            return rows
-        return rows.mean(0) if rule.reduce == "mean" else rows.sum(0)
+            return joined
+        return joined.mean(0) if rule.reduce == "mean" else joined.sum(0)
 
     def _accumulate(
         self, synapses: Synapses, part: Part, rule: ThreeFactorRule, change: Tensor, due: bool, learned: dict[str, Any]
@@ -356,14 +394,14 @@ class Learning:
             learned["change"][synapses.name] = {**waiting, part.name: {"sum": change, "steps": steps}}
             return []
         learned["change"][synapses.name] = {name: value for name, value in waiting.items() if name != part.name}
-        return [(synapses, part, _mean(rule, change, steps))]
+        return [(synapses, part, mean_change(rule, change, steps))]
 
-    def _waiting(self, synapses: Synapses, rule: ThreeFactorRule, learned: dict[str, Any]) -> list[Update]:
+    def waiting(self, synapses: Synapses, rule: ThreeFactorRule, learned: dict[str, Any]) -> list[Update]:
         """The update from what was gathered so far, if anything was."""
         waiting = learned["change"][synapses.name]
         learned["change"][synapses.name] = {}
         return [
-            (synapses, part, _mean(rule, waiting[part.name]["sum"], waiting[part.name]["steps"]))
+            (synapses, part, mean_change(rule, waiting[part.name]["sum"], waiting[part.name]["steps"]))
             for part in self.parts[synapses.name]
             if part.name in waiting
         ]
@@ -413,11 +451,11 @@ def task_loss(value: Tensor, target: Tensor, loss: str) -> Tensor:
     return 0.5 * ((value - target) ** 2).sum(-1)
 
 
-def _mean(rule: ThreeFactorRule, change: Tensor, steps: int) -> Tensor:
+def mean_change(rule: ThreeFactorRule, change: Tensor, steps: int) -> Tensor:
     return change / steps if rule.accumulate == "mean" else change
 
 
-def _read_later(rule: ThreeFactorRule, index: int) -> bool:
+def read_later(rule: ThreeFactorRule, index: int) -> bool:
     """Does a later component read component `index`? Then its value is kept, memory or not."""
     return any(
         isinstance(term.gain, OfComponent) and term.gain.index == index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from neurosim.backends.resolve import Synapses
-from neurosim.factor import Apply, Factor, Field, One, Trace, traces
+from neurosim.factor import Apply, Coefficient, Factor, Field, Trace, traces
 from neurosim.network import Network, Population
 from neurosim.rule import GradientRule, ThreeFactorRule
 from neurosim.types import ConfigurationError
@@ -28,7 +28,16 @@ def leaves(factor: Factor) -> Iterator[Leaf]:
     if isinstance(factor, Apply):
         for argument in factor.arguments:
             yield from leaves(argument)
-    elif not isinstance(factor, One):
+    elif isinstance(factor, Field | Trace):
+        yield factor
+
+
+def coefficients(factor: Factor) -> Iterator[Coefficient]:
+    """The numbers per neuron that a factor reads."""
+    if isinstance(factor, Apply):
+        for argument in factor.arguments:
+            yield from coefficients(argument)
+    elif isinstance(factor, Coefficient):
         yield factor
 
 
@@ -38,7 +47,8 @@ def _rules(all_synapses: Iterable[Synapses]) -> Iterator[tuple[Synapses, ThreeFa
             yield synapses, synapses.projection.rule
 
 
-def check_rules(network: Network, all_synapses: Iterable[Synapses]) -> None:
+def check_rules(network: Network, all_synapses: Iterable[Synapses], replicas: int) -> None:
+    """ConfigurationError where a rule reads what is not there, or has numbers for other neurons than there are."""
     gradient = [s.projection.rule for s in all_synapses if isinstance(s.projection.rule, GradientRule)]
     for baseline in gradient:
         network[baseline.output]
@@ -52,6 +62,8 @@ def check_rules(network: Network, all_synapses: Iterable[Synapses]) -> None:
         ):
             for factor in factors:
                 _check_factor(factor, end, synapses, population)
+                for coefficient in coefficients(factor):
+                    _check_coefficient(coefficient, synapses, population, replicas)
 
 
 def _check_factor(factor: Factor, end: str, synapses: Synapses, population: Population) -> None:
@@ -66,6 +78,15 @@ def _check_factor(factor: Factor, end: str, synapses: Synapses, population: Popu
                 f"the rule of projection {synapses.name!r} reads {name!r} at its {end} end; "
                 f"{population.name!r} has: {', '.join(population.fields())}"
             )
+
+
+def _check_coefficient(coefficient: Coefficient, synapses: Synapses, population: Population, replicas: int) -> None:
+    shape, units = coefficient.values.shape, population.units
+    if shape not in ((), (units,), (replicas, units)):
+        raise ConfigurationError(
+            f"a Coefficient at the {coefficient.end} end of projection {synapses.name!r} has shape {shape}; "
+            f"allowed for {population.name!r}: a number, {(units,)} or {(replicas, units)}"
+        )
 
 
 def _innermost(leaf: Leaf) -> Field:

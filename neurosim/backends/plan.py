@@ -84,7 +84,7 @@ def make_plan(network: Network, dt: float, seed: int, replicas: int) -> Plan:
     driving = {
         p.name: tuple(s for s in resolved.values() if s.driving and s.post.name == p.name) for p in network.populations
     }
-    check_rules(network, resolved.values())
+    check_rules(network, resolved.values(), replicas)
     plan = Plan(
         network=network,
         dt=dt,

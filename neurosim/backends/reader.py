@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
+
+import torch
 
 from neurosim.backends.moment import Moment, label
 from neurosim.backends.needs import CONSTANT
@@ -11,7 +14,7 @@ from neurosim.backends.plan import Plan
 from neurosim.backends.resolve import Synapses
 from neurosim.backends.specialise import for_torch
 from neurosim.backends.update import Part
-from neurosim.factor import Apply, Factor, One, Trace
+from neurosim.factor import Apply, Coefficient, Factor, One, Trace
 from neurosim.types import Tensor
 
 
@@ -45,6 +48,9 @@ class Reader:
     def _value(self, population: str, factor: Factor | None, delay: int) -> Tensor:
         if factor is None or isinstance(factor, One):
             return self.moment.one
+        if isinstance(factor, Coefficient):
+            one = self.moment.one
+            return one if population == CONSTANT else _numbers(factor, one.dtype, one.device)
         if isinstance(factor, Apply):
             values = [self._value(population, argument, delay) for argument in factor.arguments]
             return for_torch(factor.fn)(*values, *factor.constants)  # type: ignore[no-any-return]
@@ -52,3 +58,10 @@ class Reader:
             decay = math.exp(-self.dt / factor.tau)
             return decay * self.moment.read(label(population, factor), delay + 1)
         return self.moment.read(label(population, factor), delay)
+
+
+@lru_cache(maxsize=256)  # values never change, and a device should get them once
+def _numbers(coefficient: Coefficient, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A coefficient `[R, 1, N]`, `[1, 1, N]` or `[1, 1, 1]`."""
+    values = torch.tensor(coefficient.values).to(device, dtype)
+    return values.reshape(-1, 1, values.shape[-1] if values.dim() else 1)

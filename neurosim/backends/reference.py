@@ -190,7 +190,7 @@ class Reference:
         for synapses in self.plan.teaching:  # 2
             if synapses.name not in context.phase.silent:
                 port = f"{synapses.post.name}.{synapses.port}"
-                moment.add(port, self._deliver(synapses, moment, context), synapses.combine)
+                moment.add(port, self.deliver(synapses, moment, context), synapses.combine)
         self._filter(activity["trace"], moment)  # 3
         with torch.no_grad():  # 4, 5: a local rule leaves no graph, also beside a gradient rule
             eligibility = self.learning.step(moment, activity["eligibility"], learned, context, step)
@@ -209,7 +209,7 @@ class Reference:
         cell = self.cells[name]
         for synapses in self.plan.driving[name]:
             if synapses.name not in context.phase.silent:
-                moment.add(f"{name}.{synapses.port}", self._deliver(synapses, moment, context), synapses.combine)
+                moment.add(f"{name}.{synapses.port}", self.deliver(synapses, moment, context), synapses.combine)
         for port, drive in context.drive.get(name, ()):
             moment.add(f"{name}.{port}", drive.x if isinstance(drive, Held) else drive[step])
         nothing = self.zero if cell.states else self.zero.expand(self.plan.replicas, context.batch, cell.units)
@@ -220,7 +220,7 @@ class Reference:
                 moment.released[own] = release(activity["release"][own], moment, self.plan.synapses[own])
         return states
 
-    def _deliver(self, synapses: Synapses, moment: Moment, context: Context) -> Tensor:
+    def deliver(self, synapses: Synapses, moment: Moment, context: Context) -> Tensor:
         name = synapses.name
         source = (
             f"{synapses.pre.name}.{synapses.sent}" if name not in self.releases else f"{released_by(name)}.released"
@@ -387,11 +387,11 @@ class Context:
                 (stop - start, self._plan.replicas, self.batch, units), fill, dtype=self.dtype, device=self.device
             )
         stream = Stream(self._plan.seed, f"noise/{name}/{kind}")
-        address = grid(
-            self._plan.replica_ids.to(self.device), self._samples, range(self.clock + start, self.clock + stop), units
-        )
-        draw = stream.uniform if kind == "uniform" else stream.normal
-        return draw(*address, dtype=self.dtype)
+        held = kind == "held_normal"  # one number for the phase, addressed by its first step
+        steps = range(self.clock, self.clock + 1) if held else range(self.clock + start, self.clock + stop)
+        address = grid(self._plan.replica_ids.to(self.device), self._samples, steps, units)
+        drawn = (stream.uniform if kind == "uniform" else stream.normal)(*address, dtype=self.dtype)
+        return drawn.expand(stop - start, -1, -1, -1) if held else drawn
 
 
 def per_neuron(value: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -152,6 +152,9 @@ def drawn(model: Any, units: int, stream: str, owner: str, seed: int, replicas: 
         if isinstance(value, Distribution):
             own = Stream(seed, f"{stream}/{parameter.name}")
             values[parameter.name] = value.sample(own, (units,), None, range(replicas)).numpy()
+        elif is_dataclass(value) and hasattr(value, "step"):  # a neuron within a neuron: the same draws as on its own
+            inner = drawn(value, units, stream, owner, seed, replicas)
+            values |= {parameter.name: inner} if inner is not value else {}
         elif isinstance(value, np.ndarray | list) and np.shape(value) not in allowed:
             raise ConfigurationError(
                 f"{parameter.name} of {owner} has shape {np.shape(value)}; "

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as functional
 
+from neurosim.backends.layout import Lone, Matrix, groups_of, percentile
 from neurosim.backends.resolve import Edges, Synapses
 from neurosim.types import ConfigurationError, Tensor
 
@@ -49,58 +50,16 @@ class Operation(Protocol):
 
     def total_percentile(self, x: Tensor, percent: float) -> Tensor: ...
 
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]: ...
+    def block_sum(self, x: Tensor, block: int, grouping: str = "row", seed: int = 0) -> tuple[Tensor, Tensor]: ...
 
     def from_pre(self, values: Any) -> Tensor: ...
-
-
-def block_sums(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Sum and size of blocks of consecutive entries of the last axis, spread back over the entries; the last may be
-    short.
-    """
-    length = rows.shape[-1]
-    padded = functional.pad(rows, (0, -length % block)).unflatten(-1, (-1, block))
-    total = padded.sum(-1, keepdim=True).expand(padded.shape).flatten(-2)[..., :length]
-    size = torch.full((length,), float(min(block, length)), dtype=rows.dtype, device=rows.device)
-    size[length - length % block :] = length % block or block
-    return total, size
-
-
-def percentile(rows: Tensor, percent: float) -> Tensor:
-    """Entry round(percent / 100 (n - 1)) of the sorted last axis `[..., n]` -> `[..., 1]`."""
-    entry = round(percent / 100.0 * (rows.shape[-1] - 1))
-    return rows.sort(-1).values[..., entry : entry + 1]
-
-
-class Matrix:
-    """What dense weights and convolutions share: a row is one post-synaptic neuron or channel, all other axes are its
-    inputs.
-    """
-
-    def _rows(self, x: Tensor) -> Tensor:
-        return x.flatten(2)
-
-    def row_sum(self, x: Tensor) -> Tensor:
-        return self._rows(x).sum(-1).reshape(*x.shape[:2], *[1] * (x.dim() - 2))
-
-    def row_max(self, x: Tensor) -> Tensor:
-        return self._rows(x).amax(-1).reshape(*x.shape[:2], *[1] * (x.dim() - 2))
-
-    def total_max(self, x: Tensor) -> Tensor:
-        return x.flatten(1).amax(-1).reshape(-1, *[1] * (x.dim() - 1))
-
-    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
-        return percentile(x.flatten(1), percent).reshape(-1, *[1] * (x.dim() - 1))
-
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        total, size = block_sums(self._rows(x), block)
-        return total.reshape(x.shape), size.reshape(x.shape[2:])
 
 
 class DenseOperation(Matrix):
     batch_axis = 1
 
     def __init__(self, synapses: Synapses, device: torch.device):
+        super().__init__(synapses.name)
         self.delay, self.pres = one_delay(synapses), synapses.pre.units
         self.device = device
 
@@ -127,25 +86,6 @@ class DenseOperation(Matrix):
 
     def from_pre(self, values: Any) -> Tensor:
         return per_pre(values, self.pres, self.device)
-
-
-class Lone:
-    """What one-to-one weights and biases share: a post-synaptic neuron has one of them, without neighbours."""
-
-    def row_sum(self, x: Tensor) -> Tensor:
-        return x
-
-    def row_max(self, x: Tensor) -> Tensor:
-        return x
-
-    def total_max(self, x: Tensor) -> Tensor:
-        return x.amax(-1, keepdim=True)
-
-    def total_percentile(self, x: Tensor, percent: float) -> Tensor:
-        return percentile(x, percent)
-
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        return x, torch.ones((), dtype=x.dtype, device=x.device)
 
 
 class OneToOneOperation(Lone):
@@ -188,6 +128,7 @@ class SparseOperation:
 
     def __init__(self, synapses: Synapses, replicas: int, device: torch.device):
         edges: Edges = synapses.edges  # type: ignore[assignment]
+        self.name, self.counts = synapses.name, edges.counts
         self.replicas, self.posts, self.pres = replicas, synapses.post.units, synapses.pre.units
         self.post_index, self.pre_index = edges.post.to(device), edges.pre.to(device)
         self.delay = synapses.delay.to(device) if isinstance(synapses.delay, Tensor) else synapses.delay
@@ -247,13 +188,21 @@ class SparseOperation:
         parts = x.split(torch.bincount(self._edge_replica, minlength=self.replicas).tolist())
         return torch.cat([percentile(part, percent).expand(len(part)) for part in parts if len(part)] or [x])
 
-    def block_sum(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        row = self.post_index[self._order]
+    def _random_order(self, seed: int) -> Tensor:
+        """The edges row by row, within a row in a random order."""
+        stream = groups_of(self.name, seed)
+        drawn = [stream.uniform(replica, element=torch.arange(count)) for replica, count in enumerate(self.counts)]
+        shuffled = torch.argsort(torch.cat(drawn).to(self.device), stable=True)
+        return shuffled[torch.argsort(self.post_index[shuffled], stable=True)]
+
+    def block_sum(self, x: Tensor, block: int, grouping: str = "row", seed: int = 0) -> tuple[Tensor, Tensor]:
+        order = self._random_order(seed) if grouping == "permuted" else self._order
+        row = (self._edge_replica if grouping == "flat" else self.post_index)[order]
         start = torch.searchsorted(row, row)  # the first edge of each edge's row, in sorted order
         rank = torch.arange(len(row), device=x.device) - start
         group = torch.unique_consecutive(row * (len(row) + 1) + rank // block, return_inverse=True)[1]
         index = torch.empty_like(group)
-        index[self._order] = group
+        index[order] = group
         count = int(group[-1]) + 1 if len(group) else 0
         zeros = torch.zeros(count, dtype=x.dtype, device=x.device)
         return zeros.index_add(0, index, x)[index], zeros.index_add(0, index, torch.ones_like(x))[index]
@@ -270,9 +219,13 @@ class ConvolutionOperation(Matrix):
     batch_axis = 1
 
     def __init__(self, synapses: Synapses, device: torch.device):
+        super().__init__(synapses.name)
         connectivity = synapses.projection.connectivity
         self.delay, self.device = one_delay(synapses), device
-        self.kernel, self.stride, self.padding = connectivity.kernel, connectivity.stride, connectivity.padding
+        self.kernel, self.stride = connectivity.kernel, connectivity.stride
+        reflect = connectivity.padding_mode == "reflect"
+        self.padding = 0 if reflect else connectivity.padding
+        self.reflected = connectivity.padding if reflect else 0
         self.pre_shape, self.post_shape = synapses.pre.shape, synapses.post.shape
         self.positions = self.post_shape[1] * self.post_shape[2]
 
@@ -284,7 +237,10 @@ class ConvolutionOperation(Matrix):
             .transpose(0, 1)
             .reshape(batch, replicas * self.pre_shape[0], *self.pre_shape[1:])
         )
-        out = functional.conv2d(image, weight.flatten(0, 1), stride=self.stride, padding=self.padding, groups=replicas)
+        kernels = weight.flatten(0, 1)
+        out = functional.conv2d(
+            self._bordered(image), kernels, stride=self.stride, padding=self.padding, groups=replicas
+        )
         return out.reshape(batch, replicas, -1).transpose(0, 1)
 
     def post(self, value: Tensor) -> Tensor:
@@ -294,19 +250,27 @@ class ConvolutionOperation(Matrix):
     def pre(self, read: Read) -> Tensor:
         return self._patches(read).unsqueeze(2)  # [R, B, 1, L, J]
 
+    def _bordered(self, image: Tensor) -> Tensor:
+        """The image with its mirrored border; a border of zeros is left to the convolution."""
+        wide = self.reflected
+        return functional.pad(image, (wide, wide, wide, wide), mode="reflect") if wide else image
+
     def _patches(self, read: Read) -> Tensor:
         value = read(self.delay)
         if value.stride(-1) == 0:  # the constant 1 has no border: unlike activity, it is not padded with zeros
             size = (*value.shape[:2], self.positions, self.pre_shape[0] * self.kernel**2)
             return value[..., :1, None].expand(size)
-        image = value.reshape(-1, *self.pre_shape)
+        image = self._bordered(value.reshape(-1, *self.pre_shape))
         patches = functional.unfold(image, self.kernel, padding=self.padding, stride=self.stride)
         split: Tensor = patches.transpose(1, 2).unflatten(0, value.shape[:2])  # [R, B, L, J]
         return split
 
     def outer(self, post: Tensor, read: Read) -> Tensor:
-        value = post.unflatten(-1, (self.post_shape[0], -1))
-        return self._weight_shape(torch.einsum("rbol,rblj->roj", value, self._patches(read)))
+        value, patches = post.unflatten(-1, (self.post_shape[0], -1)), self._patches(read)
+        if patches.stride(-1) == 0 and patches.stride(-2) == 0:  # the constant 1: a sum, no product
+            total = (value.sum(-1) * patches[..., 0, :1]).sum(1).unsqueeze(-1)
+            return self._weight_shape(total.expand(-1, -1, patches.shape[-1]))
+        return self._weight_shape(torch.einsum("rbol,rblj->roj", value, patches))
 
     def _weight_shape(self, flat: Tensor) -> Tensor:
         split: Tensor = flat.unflatten(-1, (self.pre_shape[0], self.kernel, self.kernel))

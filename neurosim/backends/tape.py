@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,12 +75,25 @@ class Tape:
         if (probe.field == "weight" and synapses.projection.tied) or (probe.field == "bias" and not synapses.has_bias):
             raise ConfigurationError(f"projection {name!r} has no {probe.field} of its own to record")
 
-    def write(self, moment: Moment, activity: dict[str, Any], learned: dict[str, Any]) -> None:
-        """Keep this step's rows: the first step of the run and every `every`-th after it."""
+    def first(self, probe: Probe, clock: int) -> int:
+        """The first step from `clock` on that is kept: the first of the run, and every `every`-th after it."""
+        self.start = clock if self.start is None else self.start
+        return clock + (self.start - clock) % probe.every
+
+    def keep(self, probe: Probe, rows: Tensor, steps: Iterable[int]) -> None:
+        """Take over the rows `[K, R, ...]` of several steps at once."""
+        self.rows[probe.key].extend(rows)
+        self.steps[probe.key].extend(steps)
+
+    def write(
+        self, moment: Moment, activity: dict[str, Any], learned: dict[str, Any], probes: Sequence[Probe] | None = None
+    ) -> None:
+        """Keep this step's rows (of some of the probes): the first step of the run and every `every`-th after it."""
         self.start = moment.clock if self.start is None else self.start
-        for probe in self.probes:
+        for probe in self.probes if probes is None else probes:
             if (moment.clock - self.start) % probe.every == 0:
-                self.rows[probe.key].append(self._row(probe, moment, activity, learned).detach())
+                row = self._row(probe, moment, activity, learned).detach()
+                self.rows[probe.key].append(row if probes is None else row.clone())  # a workspace is written again
                 self.steps[probe.key].append(moment.clock)
 
     def _row(self, probe: Probe, moment: Moment, activity: dict[str, Any], learned: dict[str, Any]) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from neurosim.backends.learning import Part
-from neurosim.backends.plan import Synapses
+from neurosim.backends.resolve import Synapses
+from neurosim.backends.update import Part
 from neurosim.types import Tensor
 
 

@@ -17,14 +17,13 @@ def paragraphs(scheme: Any) -> Iterator[str]:
     yield from (part for part in text.split("\n\n") if part.strip())
 
 
-def equation(scheme: Any) -> str:
-    """The first indented equation of the docstring, its first line; what the rule does, where there is none."""
+def equations(scheme: Any) -> tuple[str, ...]:
+    """The lines of the equations before the paper in the docstring; what the rule does, where there are none."""
     found = list(paragraphs(scheme))
-    for part in found:
-        lines = [line.strip().rstrip(",;") for line in part.splitlines() if line.startswith("    ")]
-        if lines:
-            return re.sub(r" {2,}", "   ", lines[0])
-    return one_line(found[0]) if found else ""
+    lines = [line for part in found if part.startswith("    ") for line in part.splitlines()]
+    if lines:
+        return tuple(re.sub(r" {2,}", "   ", line.strip().rstrip(",;")) for line in lines)
+    return (one_line(found[0]) if found else "",)
 
 
 def source(scheme: Any) -> str:

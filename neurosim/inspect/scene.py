@@ -71,13 +71,14 @@ class Scene:
         self.base = self.run()
         self.sums.base, self.remembered = self.sums.taken, self.after["modulator"]
 
-    def run(self, changed: Mapping[str, Any] | None = None, mode: str = "record", learn: Any = True) -> Outcome:
-        """The learning step, with the variables of some kinds replaced."""
+    def run(self, changed: Mapping[str, Any] | None = None, mode: str = "record", learn: Any = None) -> Outcome:
+        """The learning step, with the variables of some kinds replaced; `learn` None: as the phase says."""
         values = {**self.values, **(changed or {})}
         learned = self.learning.begin(values["learned"], [])
         context = copy.copy(self.context)
         context.signals, context.learned = values["signals"], learned
-        context.phase = replace(context.phase, learn=learn)
+        if learn is not None:
+            context.phase = replace(context.phase, learn=learn)
         moment = WatchedMoment(self.sums, learned, self.moment.clock, self.simulator.zero, values["past"])
         moment.now = dict(values["now"])
         self.sums.start(mode)

@@ -24,7 +24,8 @@ REDUCTIONS = {
     "sum", "mean", "amax", "amin", "max", "min", "prod", "var", "var_mean", "std", "median", "logsumexp", "argmax",
     "argmin", "linalg_vector_norm", "norm",
 }  # fmt: skip
-ORDERS = {"sort", "topk", "argsort", "cumsum", "logcumsumexp"}
+ORDERS = {"sort", "topk", "kthvalue", "argsort", "cumsum", "logcumsumexp"}
+RANKED = {"topk", "kthvalue"}  # take a rank before the axis
 NORMALISERS = {"_softmax", "_log_softmax"}  # of the shape of the layer, but one number is all that is shared
 
 
@@ -64,7 +65,7 @@ class Sums(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name not in REDUCTIONS | ORDERS | NORMALISERS or self.units not in _reduced(args, kwargs or {}):
+        if name not in REDUCTIONS | ORDERS | NORMALISERS or self.units not in _reduced(name, args, kwargs or {}):
             return result
         return self.take(name, result)
 
@@ -87,10 +88,12 @@ def _copy(result: Any) -> Any:
     return tuple(map(_copy, result)) if isinstance(result, tuple) else result.clone()
 
 
-def _reduced(args: Any, kwargs: Any) -> list[int]:
+def _reduced(name: str, args: Any, kwargs: Any) -> list[int]:
     """The sizes of the axes that an operation reduces or orders."""
     shape = args[0].shape
-    dims = args[1] if len(args) > 1 and isinstance(args[1], int | list) else kwargs.get("dim", list(range(len(shape))))
+    place = 2 if name in RANKED else 1  # of the axis among the arguments
+    given = args[place] if len(args) > place else kwargs.get("dim", -1 if name in RANKED else list(range(len(shape))))
+    dims = given if isinstance(given, int | list) else list(range(len(shape)))
     if isinstance(dims, bool) or dims is None:
         dims = -1
     return [shape[dim] for dim in ([dims] if isinstance(dims, int) else dims)] if shape else []
@@ -140,7 +143,7 @@ class WatchedMoment(Moment):
     """A moment whose pullbacks through laterals are recorded; what the rules read is in `now` and `past`."""
 
     def __init__(self, sums: Sums, learned: dict[str, Any], clock: int, zero: Tensor, past: dict[str, Any]):
-        super().__init__({"history": past}, learned, clock, zero)
+        super().__init__({"history": past}, learned, clock, zero, torch.ones_like(zero))
         self._sums = sums
 
     def pull_back(self, population: Population, g: Tensor) -> Tensor:
@@ -152,8 +155,18 @@ class WatchedMoment(Moment):
 
 def lateral_values(lateral: Any, units: int, dtype: torch.dtype) -> int:
     """How many numbers the step of a lateral shares among `units` neurons, for one sample."""
+    return _shared(lateral.step, type(lateral).__name__, units, (torch.linspace(0.1, 1.0, units, dtype=dtype),))
+
+
+def pullback_values(lateral: Any, units: int, dtype: torch.dtype) -> int:
+    """The same for its pullback, by which a modulator passes through it."""
+    x, g = torch.linspace(0.1, 1.0, units, dtype=dtype), torch.linspace(1.0, -0.3, units, dtype=dtype)
+    return _shared(lateral.pullback, type(lateral).__name__, units, (x, lateral.step(x), g))
+
+
+def _shared(function: Any, name: str, units: int, arguments: tuple[Tensor, ...]) -> int:
     sums = Sums()
-    with sums.over(units, type(lateral).__name__):
-        lateral.step(torch.linspace(0.1, 1.0, units, dtype=dtype))
+    with sums.over(units, name):
+        function(*arguments)
     orders = any(taken.operation in ORDERS for taken in sums.taken)  # every neuron needs the values of all
     return units * orders + sum(taken.operation not in ORDERS for taken in sums.taken)

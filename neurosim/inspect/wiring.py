@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from neurosim.backends.learning import Part
-from neurosim.backends.plan import Synapses, released_by
-from neurosim.connectivity import OneToOne
+from neurosim.backends.needs import released_by
+from neurosim.backends.resolve import Synapses
+from neurosim.backends.update import Part
+from neurosim.connectivity import Dense, OneToOne
 from neurosim.inspect.entries import Entries
 from neurosim.inspect.scene import Scene, Variable
 from neurosim.inspect.sums import lateral_values
@@ -56,11 +57,20 @@ def competitions(network: Network, projection: Projection, ports: set[str]) -> I
             yield f"{type(lateral).__name__} of {name}", values
 
 
+def scalars(network: Network, projection: Projection, ports: set[str]) -> Iterator[str]:
+    """Populations of one neuron that reach the teaching `ports` of all post neurons with one fixed number: a loss."""
+    for wire in network.projections:
+        arrives = wire.post == projection.post and network.port(wire) in ports and network[wire.post].units > 1
+        same = wire.rule is None and isinstance(wire.weight, int | float) and isinstance(wire.connectivity, Dense)
+        if arrives and same and network[wire.pre].units == 1:
+            yield wire.pre
+
+
 def _delivered(scene: Scene, synapses: Synapses, moment: Any) -> Tensor:
     """What a projection brings to its port in this step."""
     scene.context.learned = moment.learned
     with torch.no_grad():
-        brought: Tensor = scene.simulator._deliver(synapses, moment, scene.context)
+        brought: Tensor = scene.simulator.deliver(synapses, moment, scene.context)
     return brought.clone()
 
 
@@ -92,7 +102,10 @@ def _wired(synapses: Synapses, unit: int) -> Tensor:
 def _windows(synapses: Synapses, place: int, axis: int) -> Tensor:
     connectivity = synapses.projection.connectivity
     start: Tensor = torch.arange(synapses.post.shape[axis]) * connectivity.stride - connectivity.padding
-    reached: Tensor = (start <= place) & (place < start + connectivity.kernel)
+    places = [place]
+    if connectivity.padding_mode == "reflect":
+        places += [-place, 2 * (synapses.pre.shape[axis] - 1) - place]  # its mirror images beyond the two borders
+    reached: Tensor = torch.stack([(start <= at) & (at < start + connectivity.kernel) for at in places]).any(0)
     return reached
 
 

@@ -1,6 +1,7 @@
 """The third factor: what meets a synapse's eligibility. All that it can see is a `View`.
 
-A modulator returns `m`, broadcastable to `[R, B, P]` (replicas, batch, post-synaptic neurons). `scope` states its
+A modulator returns `m`, broadcastable to `[R, B, P]` (replicas, batch, post-synaptic neurons), or in a dense projection
+one number per synapse `[R, B, P, Q]`, which no local rule has (a bias then stays as it is). `scope` states its
 locality class: "none", "neuron" (arrives at the neuron), "broadcast" (one number for all), "layer" (sums over the
 population).
 """
@@ -17,6 +18,14 @@ from neurosim.factor import Factor
 from neurosim.types import ConfigurationError, Tensor, positive
 
 Memory = dict[str, Any]
+
+
+def signal_of(signals: Mapping[str, Tensor], name: str, phase: str) -> Tensor:
+    """The broadcast signal `name` of a phase; ConfigurationError says which it carries."""
+    if name not in signals:
+        given = ", ".join(signals) or "none"
+        raise ConfigurationError(f"a rule reads the signal {name!r}, but phase {phase!r} carries: {given}")
+    return signals[name]
 
 
 @dataclass(frozen=True)
@@ -39,16 +48,14 @@ class View:
 
     def signal(self, name: str) -> Tensor:
         """The broadcast signal `name`, or one sentence that says which signals the phase carries."""
-        if name not in self.signals:
-            given = ", ".join(self.signals) or "none"
-            raise ConfigurationError(f"a rule reads the signal {name!r}, but phase {self.phase!r} carries: {given}")
-        return self.signals[name]
+        return signal_of(self.signals, name, self.phase)
 
 
 class Modulator(Protocol):
     """A frozen dataclass. `every_step`: called in every step of a phase, not only when the change is formed.
 
-    `of_output`: it speaks of the population's output, so it passes through the lateral's pullback first.
+    `of_output`: it speaks of the population's output, so it passes through the lateral's pullback first. One that reads
+    the pre end names those factors in a method `pre_factors()`.
     """
 
     scope: ClassVar[str]

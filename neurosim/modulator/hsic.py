@@ -122,7 +122,16 @@ class HSIC:
         z = view.post(self.of)
         return self._batch(view, z, memory) if self.memory == "batch" else self._buffer(view, z, memory)
 
-    def _coefficients(self, x: Tensor, y: Tensor, features: int) -> Tensor:
+    def check_window(self, rows: int) -> None:
+        """ConfigurationError unless the batch, which with memory "batch" is the window, has its size."""
+        if rows != self.window:
+            raise ConfigurationError(
+                f"the HSIC window is {self.window} samples, but the batch has {rows} rows; "
+                "with memory 'batch' they must be equal"
+            )
+
+    def window_coefficients(self, x: Tensor, y: Tensor, features: int) -> Tensor:
+        """c_p with its factor 2 / s^2, `[..., N]`, from the window's inputs and labels `[..., N, D]`."""
         kx, ky = kernel_matrix(x, self.sigma_x), kernel_matrix(y, self.sigma_y)
         return coefficients(kx, ky, self.gamma, self.form) * (2.0 / (self.sigma_z**2 * features))
 
@@ -131,14 +140,10 @@ class HSIC:
         return -xi
 
     def _batch(self, view: View, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        if z.shape[-2] != self.window:
-            raise ConfigurationError(
-                f"the HSIC window is {self.window} samples, but the batch has {z.shape[-2]} rows; "
-                "with memory 'batch' they must be equal"
-            )
+        self.check_window(z.shape[-2])
         start = view.clock - view.step
         if memory.get("start") != start:  # inputs and labels are held: their kernels once per phase, not once per step
-            coefficient = self._coefficients(view.signal("input"), view.signal("label"), z.shape[-1])
+            coefficient = self.window_coefficients(view.signal("input"), view.signal("label"), z.shape[-1])
             memory = {"start": start, "coefficient": coefficient}
         m = torch.zeros_like(z)
         m[..., -1, :] = self._third_factor(view, z, memory["coefficient"])
@@ -162,7 +167,7 @@ class HSIC:
         else:
             if memory.get("start") != start:
                 x, y = (torch.cat((memory[name], newest[name].unsqueeze(-2)), -2) for name in ("x", "y"))
-                memory = {**memory, "start": start, "coefficient": self._coefficients(x, y, z.shape[-1])}
+                memory = {**memory, "start": start, "coefficient": self.window_coefficients(x, y, z.shape[-1])}
             m = self._third_factor(view, torch.cat((memory["z"], z.unsqueeze(-2)), -2), memory["coefficient"])
         return m, self._remember(memory, newest) if view.last else memory
 

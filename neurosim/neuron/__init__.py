@@ -3,10 +3,11 @@
 from neurosim.neuron.adaptive import AdaptiveLIF, DelayedResetLIF
 from neurosim.neuron.base import ARRIVALS, INTEGRATIONS, RESETS, Model, Neuron
 from neurosim.neuron.controller import LeakyController
-from neurosim.neuron.lif import LIF
+from neurosim.neuron.lif import LIF, OffsetLIF
 from neurosim.neuron.nonlinear import AdEx, Izhikevich
+from neurosim.neuron.perturbed import Perturbed
 from neurosim.neuron.rate import ACTIVATIONS, LeakyRate, StaticRate, TwoCompartment
-from neurosim.neuron.relay import GatedRelay, Relay, SpikeRelay
+from neurosim.neuron.relay import GatedRelay, Relay, SampleAndHold, SilencedRelay, SpikeRelay
 from neurosim.neuron.source import NoiseSource, PoissonSource, RampSource, StepSource
 from neurosim.neuron.synaptic import CobaLIF, CubaLIF
 
@@ -28,9 +29,13 @@ __all__ = [
     "Model",
     "Neuron",
     "NoiseSource",
+    "OffsetLIF",
+    "Perturbed",
     "PoissonSource",
     "RampSource",
     "Relay",
+    "SampleAndHold",
+    "SilencedRelay",
     "SpikeRelay",
     "StaticRate",
     "StepSource",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from neurosim.random import Distribution
 from neurosim.surrogate import Surrogate
-from neurosim.types import ConfigurationError, Parameter, choice, positive
+from neurosim.types import ConfigurationError, Parameter, choice, numeric, positive
 from neurosim.vocabulary import max, where
 
 RESETS = ("to_v_reset", "zero", "subtract", "none")
 ARRIVALS = ("after_leak", "before_leak", "filtered")
 INTEGRATIONS = ("exact", "euler")
+ACTIVATION_WORDS = ("relu", "tanh", "sigmoid", "linear")
+LEAKS = ("integral", "control")
+
+# Parameters by name, for all models: one name means one thing.
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "reset": RESETS,
+    "arrival": ARRIVALS,
+    "integration": INTEGRATIONS,
+    "activation": ACTIVATION_WORDS,
+    "leak_of": LEAKS,
+}
+ABOVE_ZERO = ("tau_mem", "tau_theta", "tau_syn_exc", "tau_syn_inh", "tau_w", "c_mem", "g_leak", "delta_t", "r_mem")
+NOT_NEGATIVE = ("t_ref", "tau_basal", "tau_apical", "tau", "std", "rate", "start", "stop")
 
 
 class Neuron(Protocol):
@@ -23,7 +38,8 @@ class Neuron(Protocol):
     and knows neither shapes nor machines. `ports` are the driving ones, the first is where projections go by default;
     `teaching` ports are never read by the step, rules read them. The first output leaves by the axon. `slope` is
     d(first output) / d(first port) within this step, the reset detached, and for spiking neurons with the surrogate's
-    pseudo-derivative in the place of the step function's. `draws` name the noise that is handed in.
+    pseudo-derivative in the place of the step function's. `draws` name the noise that is handed in: "uniform" in [0, 1)
+    or "normal", anew in every step, or "held_normal", one number for a whole phase.
     """
 
     @property
@@ -51,15 +67,48 @@ class Neuron(Protocol):
 
 
 class Model:
-    """What most neurons have in common; a model overrides what it has differently."""
+    """What most neurons have in common; a model overrides what it has differently.
+
+    Parameters are checked when a neuron is made, as far as that can be done without `dt`: `ABOVE_ZERO` and
+    `NOT_NEGATIVE` name those with a sign (`may_be_zero`: those of the first that a model lets be 0), `WORDS` what a
+    word may be, `free` what the model looks after itself; all others are finite numbers. A distribution is checked
+    when `compile` has drawn from it.
+    """
 
     teaching: ClassVar[tuple[str, ...]] = ("feedback",)
     draws: ClassVar[tuple[str, ...]] = ()
+    free: ClassVar[tuple[str, ...]] = ()
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # every model is a dataclass
+            value = getattr(self, field.name)
+            if field.name in WORDS:
+                choice(value, WORDS[field.name], field.name)
+            elif field.name == "surrogate":
+                _check_surrogate(value)
+            elif field.name not in self.free and (value is not None or field.default is not None):
+                _check_parameter(field.name, value, zero=field.name in (*NOT_NEGATIVE, *self.may_be_zero))
+
+
+def _check_surrogate(value: Any) -> None:
+    if value is not None and (isinstance(value, type) or not hasattr(value, "derivative")):
+        shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise ConfigurationError(f"surrogate is {shown}; it must be an object, as in FastSigmoid(25.0), or None")
+
+
+def _check_parameter(name: str, value: Any, zero: bool) -> None:
+    if isinstance(value, Distribution):
+        return
+    if zero or name in ABOVE_ZERO:
+        above_zero(value, name, zero=zero)
+    else:
+        number(value, name)
 
 
 def number(value: Parameter, what: str) -> Any:
     """A float64 number or array; ConfigurationError unless all of it is finite."""
-    values = np.asarray(value, dtype=np.float64)
+    values = numeric(value, what, "a finite number")
     if not bool(np.all(np.isfinite(values))):
         raise ConfigurationError(f"{what} is {value}; it must be a finite number")
     return values[()]
@@ -77,11 +126,15 @@ def decay(tau: Parameter, dt: float, what: str, *, zero: bool = False) -> Any:
         return np.exp(-np.divide(dt, tau))
 
 
-def leak(tau: Parameter, dt: float, integration: str, what: str) -> Any:
-    """What is left of a leaking variable after one step: exp(-dt / tau), or 1 - dt / tau for `integration="euler"`."""
+def leak(tau: Parameter, dt: float, integration: str, what: str, *, zero: bool = False) -> Any:
+    """What is left of a leaking variable after one step: exp(-dt / tau), or 1 - dt / tau for `integration="euler"`.
+
+    With `zero`, tau = 0 is allowed and gives 0 (no memory).
+    """
     if choice(integration, INTEGRATIONS, "integration") == "exact":
-        return decay(tau, dt, what)
-    tau, dt = above_zero(tau, what), above_zero(dt, "dt")
+        return decay(tau, dt, what, zero=zero)
+    tau, dt = above_zero(tau, what, zero=zero), above_zero(dt, "dt")
+    tau = np.where(tau == 0.0, dt, tau)[()]
     if bool(np.any(dt > tau)):
         raise ConfigurationError(f"{what} is {tau} ms with dt = {dt} ms; Euler integration needs dt <= {what}")
     return 1.0 - dt / tau

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosim.neuron.base import Model, above_zero, number
-from neurosim.types import ConfigurationError, Parameter, choice
+from neurosim.random import Distribution
+from neurosim.types import ConfigurationError, Parameter, numeric
 
 
 def leaky_controller(
@@ -33,17 +34,27 @@ class LeakyController(Model):
     proportional: Parameter = 0.3
     leak_of: str = "integral"
 
+    free: ClassVar[tuple[str, ...]] = ("tau_leak",)
     surrogate: ClassVar[None] = None
     states: ClassVar[tuple[str, ...]] = ("integral", "control")
     ports: ClassVar[tuple[str, ...]] = ("basal",)
     outputs: ClassVar[tuple[str, ...]] = ("rate", "slope")
     step = staticmethod(leaky_controller)
 
-    def constants(self, dt: float) -> tuple[Any, ...]:
-        tau = np.asarray(self.tau_leak, dtype=float)[()]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.tau_leak, Distribution):
+            self._tau()
+
+    def _tau(self) -> Any:
+        allowed = "a number > 0, or inf for no leak"
+        tau = numeric(self.tau_leak, "tau_leak", allowed)[()]
         if not bool(np.all(tau > 0)):
-            raise ConfigurationError(f"tau_leak is {self.tau_leak}; it must be a number > 0, or inf for no leak")
-        choice(self.leak_of, ("integral", "control"), "leak_of")
+            raise ConfigurationError(f"tau_leak is {self.tau_leak}; it must be {allowed}")
+        return tau
+
+    def constants(self, dt: float) -> tuple[Any, ...]:
+        tau = self._tau()
         gain, loss, none = above_zero(dt, "dt") * number(self.gain, "gain"), dt / tau, np.float64(0.0)
         losses = (loss, none) if self.leak_of == "integral" else (none, loss)
         return gain, *losses, number(self.proportional, "proportional")

@@ -60,3 +60,22 @@ class LIF(Model):
 
     def initial(self) -> dict[str, Any]:
         return {"v": self.v_rest, "refractory": 0.0}
+
+
+def offset_lif(
+    v: Any, refractory: Any, basal: Any, current: Any, threshold: Any, leak: Any, gain: Any, drive: Any, v_rest: Any,
+    v_th: Any, scale: Any, shift: Any, steps: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    return lif(v, refractory, basal, current, leak, gain, drive, v_rest, v_th + threshold, scale, shift, steps)
+
+
+@dataclass(frozen=True)
+class OffsetLIF(LIF):
+    """`LIF` with a port `threshold`: a spike where v >= v_th + what arrives there in this step (mV).
+
+    So the threshold is what synapses make it: a bias that learns is a homeostatic threshold which outlives the sample,
+    belongs to the neuron whatever the batch, and is saved with the weights. `subtract` takes v_th - v_reset away.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("basal", "current", "threshold")
+    step = staticmethod(offset_lif)  # type: ignore[assignment]  # a port more than that of LIF

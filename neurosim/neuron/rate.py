@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from neurosim.neuron.base import Model, decay, leak
-from neurosim.types import Parameter, choice
+from neurosim.types import Parameter
 from neurosim.vocabulary import fill, heaviside, max, sigmoid, tanh
 
 
@@ -60,13 +60,15 @@ def two_compartment_step(activation: Callable[..., tuple[Any, Any]]) -> Callable
     """The step of `TwoCompartment` with its activation."""
 
     def two_compartment(
-        v: Any, v_basal: Any, basal: Any, apical: Any, leak: Any, gain: Any, leak_basal: Any, gain_basal: Any
-    ) -> tuple[Any, ...]:
+        v: Any, v_basal: Any, v_apical: Any, basal: Any, apical: Any, leak: Any, gain: Any, leak_basal: Any,
+        gain_basal: Any, leak_apical: Any, gain_apical: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
         v_basal = leak_basal * v_basal + gain_basal * basal
-        v = leak * v + gain * (basal + apical)
+        v_apical = leak_apical * v_apical + gain_apical * apical
+        v = leak * v + gain * (basal + v_apical)
         rate, derivative = activation(v)
         basal_rate, _ = activation(v_basal)
-        return v, v_basal, rate, basal_rate, gain * derivative
+        return v, v_basal, v_apical, rate, basal_rate, rate - basal_rate, gain * derivative
 
     return two_compartment
 
@@ -96,10 +98,9 @@ class LeakyRate(Model):
 
     @property
     def step(self) -> Callable[..., tuple[Any, ...]]:
-        return LEAKY_STEPS[choice(self.activation, tuple(ACTIVATIONS), "activation")]
+        return LEAKY_STEPS[self.activation]
 
     def constants(self, dt: float) -> tuple[Any, ...]:
-        choice(self.activation, tuple(ACTIVATIONS), "activation")
         left = leak(self.tau_mem, dt, self.integration, "tau_mem")
         return left, 1.0 - left
 
@@ -120,10 +121,9 @@ class StaticRate(Model):
 
     @property
     def step(self) -> Callable[..., tuple[Any, ...]]:
-        return STATIC_STEPS[choice(self.activation, tuple(ACTIVATIONS), "activation")]
+        return STATIC_STEPS[self.activation]
 
     def constants(self, dt: float) -> tuple[Any, ...]:
-        choice(self.activation, tuple(ACTIVATIONS), "activation")
         return ()
 
     def initial(self) -> dict[str, Any]:
@@ -132,32 +132,36 @@ class StaticRate(Model):
 
 @dataclass(frozen=True)
 class TwoCompartment(Model):
-    """tau_mem dv/dt = -v + basal + apical;  tau_basal dv_basal/dt = -v_basal + basal;  rate = f(v).
+    """tau_mem dv/dt = -v + basal + v_apical;  rate = f(v).
 
-    `basal_rate` = f(v_basal) is what the rate would be without apical input (Meulemans et al. 2021).
-    Integration as in `LeakyRate`. `tau_basal`: None is tau_mem, 0 is v_basal = basal (always exact). tau_mem, tau_basal
-    in ms; the rest has no units. `slope` is d rate / d basal.
+    tau_basal dv_basal/dt = -v_basal + basal;  tau_apical dv_apical/dt = -v_apical + apical. `basal_rate` = f(v_basal)
+    is what the rate would be without apical input, `prediction_error` = f(v) - f(v_basal) what that input adds, before
+    any lateral (Urbanczik, Senn 2014; Meulemans et al. 2021). Integration as in `LeakyRate` (v_basal: always exact);
+    a time constant of 0 is no memory: v = basal + v_apical, v_basal = basal, v_apical = apical. `tau_basal` None is
+    tau_mem. tau_mem, tau_basal, tau_apical in ms; the rest has no units. `slope` is d rate / d basal.
     """
 
     tau_mem: Parameter = 10.0
     tau_basal: Parameter | None = None
+    tau_apical: Parameter = 0.0
     activation: str = "tanh"
     integration: str = "exact"
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ("tau_mem",)
     surrogate: ClassVar[None] = None
-    states: ClassVar[tuple[str, ...]] = ("v", "v_basal")
+    states: ClassVar[tuple[str, ...]] = ("v", "v_basal", "v_apical")
     ports: ClassVar[tuple[str, ...]] = ("basal", "apical")
-    outputs: ClassVar[tuple[str, ...]] = ("rate", "basal_rate", "slope")
+    outputs: ClassVar[tuple[str, ...]] = ("rate", "basal_rate", "prediction_error", "slope")
 
     @property
     def step(self) -> Callable[..., tuple[Any, ...]]:
-        return TWO_COMPARTMENT_STEPS[choice(self.activation, tuple(ACTIVATIONS), "activation")]
+        return TWO_COMPARTMENT_STEPS[self.activation]
 
     def constants(self, dt: float) -> tuple[Any, ...]:
-        choice(self.activation, tuple(ACTIVATIONS), "activation")
-        left = leak(self.tau_mem, dt, self.integration, "tau_mem")
+        left = leak(self.tau_mem, dt, self.integration, "tau_mem", zero=True)
         left_basal = left if self.tau_basal is None else decay(self.tau_basal, dt, "tau_basal", zero=True)
-        return left, 1.0 - left, left_basal, 1.0 - left_basal
+        left_apical = leak(self.tau_apical, dt, self.integration, "tau_apical", zero=True)
+        return left, 1.0 - left, left_basal, 1.0 - left_basal, left_apical, 1.0 - left_apical
 
     def initial(self) -> dict[str, Any]:
-        return {"v": 0.0, "v_basal": 0.0}
+        return {"v": 0.0, "v_basal": 0.0, "v_apical": 0.0}

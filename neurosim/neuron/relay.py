@@ -1,4 +1,4 @@
-"""Neurons without memory that pass on what arrives: inputs, targets, error populations."""
+"""Neurons that pass on what arrives: inputs, targets, error populations; one that can hold it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from neurosim.neuron.base import Model
-from neurosim.vocabulary import fill
+from neurosim.vocabulary import fill, where
 
 
 def relay(basal: Any) -> tuple[Any, ...]:
@@ -15,6 +15,16 @@ def relay(basal: Any) -> tuple[Any, ...]:
 
 def gated_relay(basal: Any, gate: Any) -> tuple[Any, ...]:
     return basal * gate, gate
+
+
+def silenced_relay(basal: Any, shunt: Any) -> tuple[Any, ...]:
+    return basal * (1.0 - shunt), 1.0 - shunt
+
+
+def sample_and_hold(held: Any, basal: Any, gate: Any) -> tuple[Any, ...]:
+    is_open = gate > 0.5
+    held = where(is_open, basal, held)
+    return held, held, where(is_open, fill(held, 1.0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -53,3 +63,25 @@ class GatedRelay(_Stateless):
     ports: ClassVar[tuple[str, ...]] = ("basal", "gate")
     outputs: ClassVar[tuple[str, ...]] = ("rate", "slope")
     step = staticmethod(gated_relay)
+
+
+@dataclass(frozen=True)
+class SilencedRelay(_Stateless):
+    """rate = basal * (1 - shunt); slope = 1 - shunt: a relay that shunting inhibition silences (shunt 1 is full)."""
+
+    ports: ClassVar[tuple[str, ...]] = ("basal", "shunt")
+    outputs: ClassVar[tuple[str, ...]] = ("rate", "slope")
+    step = staticmethod(silenced_relay)
+
+
+@dataclass(frozen=True)
+class SampleAndHold(_Stateless):
+    """held <- basal while gate > 0.5, else it stays (an open gate is 1); rate = held; slope = 1 while open, else 0."""
+
+    states: ClassVar[tuple[str, ...]] = ("held",)
+    ports: ClassVar[tuple[str, ...]] = ("basal", "gate")
+    outputs: ClassVar[tuple[str, ...]] = ("rate", "slope")
+    step = staticmethod(sample_and_hold)
+
+    def initial(self) -> dict[str, Any]:
+        return {"held": 0.0}

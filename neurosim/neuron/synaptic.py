@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosim.neuron.base import (
-    INTEGRATIONS,
     Model,
     above_zero,
     after_spike,
@@ -20,7 +19,7 @@ from neurosim.neuron.base import (
     whole_steps,
 )
 from neurosim.surrogate import FAST_SIGMOID, FAST_SIGMOID_MILLIVOLT, Surrogate
-from neurosim.types import Parameter, choice
+from neurosim.types import Parameter
 from neurosim.vocabulary import exp, fill, heaviside, pseudo_derivative, where
 
 
@@ -168,7 +167,7 @@ class CobaLIF(Model):
 
     @property
     def step(self) -> Callable[..., tuple[Any, ...]]:
-        return COBA_STEPS[choice(self.integration, INTEGRATIONS, "integration")]
+        return COBA_STEPS[self.integration]
 
     def constants(self, dt: float) -> tuple[Any, ...]:
         per_step = above_zero(dt, "dt") / above_zero(self.c_mem, "c_mem")

@@ -2,8 +2,9 @@
 
 A run folder has closed segments `trace/<k>.h5` and `trace.h5`, an index over them. All have the same layout:
 
-    /                         attributes: schema, schema_version, package_version, commit, config (YAML), seed, dt,
-                              backend, device, dtype, replicas; SONATA's magic and version
+    /                         attributes: schema, schema_version, package_version, commit (of git, "-dirty" if the
+                              sources were changed since, or "unknown"), source_hash, config (YAML), seed, dt, backend,
+                              device, dtype, replicas; SONATA's magic and version
     /spikes/<population>/     timestamps (ms), node_ids (replica * N + neuron); attributes sorting, neurons
     /report/<population>/     data [F, R * N], time [F] (ms), mapping/{node_ids, index_pointer, element_ids, time};
                               attributes population, field, neurons, units, regular. This is a population's first

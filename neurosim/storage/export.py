@@ -20,12 +20,13 @@ from neurosim.types import ConfigurationError
 COPY_BYTES = 2**24
 
 
-def export(source: Path | str, target: Path | str) -> Path:
+def export(source: Path | str, target: Path | str, *, overwrite: bool = False) -> Path:
     """Write the trace of a run folder (or trace file) as `target`: `.h5` (SONATA, no virtual datasets), `.csv` or
     `.npz`.
 
     The SONATA file has state reports in float32, as the format wants; all else, and the npz (every dataset under its
-    path), keeps the dtype of the run. The CSV has the spikes: time in ms, node, population, replica, neuron.
+    path), keeps the dtype of the run. The CSV has the spikes: time in ms, node, population, replica, neuron. A file
+    that is there already is a ConfigurationError, unless `overwrite`.
     """
     target = Path(target)
     trace = read_trace(source)
@@ -36,6 +37,8 @@ def export(source: Path | str, target: Path | str) -> Path:
         raise ConfigurationError(f"cannot export to {target}: there is no folder {target.parent}")
     if target.resolve() in [path.resolve() for path in trace.files]:
         raise ConfigurationError(f"cannot export {target} onto itself")
+    if target.exists() and not overwrite:
+        raise ConfigurationError(f"{target} is there already; give another name, or overwrite=true to replace it")
     writers[target.suffix](trace, target)
     return target
 

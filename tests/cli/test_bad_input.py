@@ -26,8 +26,26 @@ BAD = {
     "option of list": ("list --all", r"--all"),
     # names
     "unknown task": ("run task=xr rule=biohsic", r"no task 'xr'.*digits.*did you mean 'xor'"),
-    "unknown rule": ("run task=xor rule=bioshic", r"no rule 'bioshic'.*frozen.*did you mean 'biohsic'"),
+    "unknown rule": ("run task=xor rule=bioshic", r"no rule 'bioshic'; .*neurosim list rules` .*mean 'biohsic'"),
     "unknown network": (f"{XOR} network=layerd", r"no network 'layerd'.*spiking"),
+    "unknown neuron": (f"{XOR} neuron=izikevich", r"no neuron 'izikevich'; allowed: .*did you mean 'izhikevich'"),
+    "unknown output neuron": (f"{XOR} output_neuron=adex", r"no output_neuron 'adex'; allowed: leaky_rate"),
+    "unknown input neuron": (f"{XOR} input_neuron=poisson", r"no input_neuron 'poisson'; allowed: by_encoder"),
+    "unknown lateral": (f"{XOR} lateral=softmx", r"no lateral 'softmx'; allowed: .*did you mean 'softmax'"),
+    "neuron without a name": (f"{XOR} neuron=", r"neuron= has no value; allowed: adaptive_lif"),
+    "added neuron": (f"{XOR} +neuron=lif", r"write neuron=<name>"),
+    "neuron sweep without -m": (f"{XOR} neuron=lif,adex", r"add -m"),
+    "spikes through a layer norm": (
+        f"{XOR} network=layered neuron=lif",
+        r"network\.lateral is a LayerNorm, which would make graded values of the spikes of LIF; take network=spiking",
+    ),
+    "spikes through a softmax": (f"{XOR} network=spiking lateral=softmax", r"is a Softmax, .* lateral=k_winners"),
+    "setting of the neuron before": (
+        f"{XOR} network=spiking neuron=adex network.neuron.tau_mem=5",
+        r"network\.neuron has: c_mem",
+    ),
+    "more winners than units": (f"{XOR} lateral=k_winners network.lateral.k=9", r"k of KWinners is 9.*has 4 units"),
+    "winners in parts": (f"{XOR} lateral=k_winners network.lateral.k=1.5", r"network\.lateral\.k is 1\.5; .*whole"),
     "unknown encoder": (f"{XOR} encoder=morse", r"no encoder 'morse'.*poisson"),
     "unknown decoder": (f"{XOR} decoder=max", r"no decoder 'max'.*mean"),
     "unknown backend": (f"{XOR} backend=gpu", r"no backend 'gpu'.*reference"),
@@ -41,7 +59,7 @@ BAD = {
     "key twice": (f"{XOR} seed=1 seed=2", r"seed is given twice"),
     "group as nodes": ("run rule=biohsic 'task={name:xor}'", r"no task"),
     # rule expressions
-    "rule without value": ("run task=xor rule=", r"rule= has no value.*biohsic"),
+    "rule without value": ("run task=xor rule=", r"rule= has no value; write rule=a.*list rules"),
     "empty part": ("run task=xor rule=biohsic+", r"empty part"),
     "empty first part": ("run task=xor rule=+biohsic", r"empty part"),
     "layered of nothing": ("run task=xor rule=layered:", r"names no rule"),
@@ -86,7 +104,15 @@ BAD = {
     "word for truth": (f"{XOR} shuffle_labels=maybe", r"shuffle_labels is 'maybe'; it must be true or false"),
     "number for a list": (f"{XOR} network.hidden=10", r"network\.hidden is 10; it must be a list of whole numbers"),
     "words for sizes": (f"{XOR} network.hidden=[a,b]", r"network\.hidden.*list of whole numbers"),
-    "number for a node": (f"{XOR} network.neuron=3", r"network\.neuron"),
+    "number for a node": (f"{XOR} network.neuron=3", r"network\.neuron is 3.*choose by neuron=<name>: .*adex"),
+    "class name for a node": (
+        f"{XOR} network.neuron=Izhikevich",
+        r"network\.neuron is 'Izhikevich', but it holds settings; choose by neuron=<name>.*did you mean 'izhikevich'",
+    ),
+    "nothing for a neuron": (f"{XOR} network.neuron=null", r"network\.neuron is None.*neuron=<name>"),
+    "name for a lateral": (f"{XOR} network.lateral=k_winners", r"choose by lateral=<name>.*did you mean 'k_winners'"),
+    "name for an input neuron": (f"{XOR} network.input_neuron=relay", r"choose by input_neuron=<name>: by_encoder"),
+    "number for other settings": (f"{XOR} network.weight=3", r"network\.weight is 3.*holds settings: scale; write"),
     "null for a node": (f"{XOR} settings=null", r"settings"),
     "unknown class": (f"{XOR} network.neuron._target_=neurosim.neuron.Lif", r"neurosim\.neuron\.Lif.*cannot be found"),
     # values
@@ -103,6 +129,20 @@ BAD = {
     "window 1": (f"{XOR} rule.window=1", r"window is 1.*at least 2"),
     "batch 1": (f"{XOR} batch=1", r"window is 1"),
     "window unlike batch": (f"{XOR} rule.window=5", r"window is 5.*10 rows"),
+    "window unlike batch in show": ("show task=xor rule=biohsic rule.window=5", r"window is 5.*10 rows"),
+    "hidden rule without a hidden layer": (
+        f"{XOR} network.hidden=[]",
+        r"network\.hidden is \[\], but biohsic acts on hidden layers only.*frozen",
+    ),
+    "two hidden rules without a hidden layer": (
+        "run task=xor rule=biohsic+shuffled network.hidden=[] limit=2",
+        r"biohsic acts on hidden layers only",
+    ),
+    "more replicas than memory": (
+        f"{XOR} replicas=1000000000",
+        r"would need about \d.* of memory, most of it for evaluation, and \d.* are free; lower replicas",
+    ),
+    "more replicas than memory in show": ("show task=xor rule=biohsic replicas=1000000000", r"would need about"),
     "batch larger than data": (f"{XOR} task.train=5", r"batch is 10.*5 examples"),
     "negative noise": (f"{XOR} task.noise=-1", r"noise is -1"),
     "unknown presentation": (f"{XOR} presentation=rows", r"presentation is 'rows'; allowed: windows, batches"),
@@ -111,7 +151,7 @@ BAD = {
     "unknown form": (f"{XOR} rule.form=exakt", r"'exakt'; allowed: exact"),
     "unknown optimizer": (f"{XOR} rule.optimizer=sgdd", r"'sgdd'"),
     "unknown activation": (f"{XOR} network.neuron.activation=gelu", r"'gelu'; allowed: relu"),
-    "negative tau": (f"{XOR} network.neuron.tau_mem=-5", r"tau_mem is -5"),
+    "negative tau": (f"{XOR} network.neuron.tau_mem=-5", r"network\.neuron: tau_mem is -5"),
     "delay between steps": (f"{XOR} network.delay=0.5", r"multiple.*dt"),
     "negative learning rate": (f"{XOR} rule.lr=-1", r"lr is -1"),
     "layer of no neurons": (f"{XOR} network.hidden=[0]", r"size 0"),
@@ -120,11 +160,24 @@ BAD = {
     "unknown device": (f"{XOR} device=tpu", r"'tpu'; allowed: cpu, cuda"),
     "decoder longer than the run": (f"{XOR} decoder.last=50", r"last 50.*5 steps"),
     "poisson too fast": (f"{XOR} encoder=poisson encoder.max_rate=5000", r"5000"),
+    "values above the encoder's": (
+        f"{XOR} encoder=latency encoder.t_max=5",
+        r"Latency got values from \S+ to \S+; allowed: at most 1 \(high\), or outside=clip",
+    ),
     "values outside the encoder's": (f"{XOR} encoder=poisson", r"outside=clip"),
     "missing data": ("run task=fashion_mnist rule=biohsic task.folder=/no/such/place", r"/no/such/place"),
     "unknown probe field": (f"{XOR} probe.variables=[hidden0.mood]", r"mood"),
     "unknown probe target": (f"{XOR} probe.variables=[cortex.rate]", r"cortex"),
     "probe without a field": (f"{XOR} probe.variables=[hidden0]", r"population\.field"),
+    "probe of less than no training": (f"{XOR} probe.training=-1", r"training of the probe is -1"),
+    "probe of what only training has": (
+        f"{XOR} probe.training=0 probe.variables=[input_hidden0.modulator]",
+        r"cannot record input_hidden0\.modulator: .*probe\.training is 0",
+    ),
+    "probe of an eligibility that is not kept": (
+        f"{XOR} probe.variables=[input_hidden0.eligibility]",
+        r"keeps no eligibility",
+    ),
     "probe of no samples": (f"{XOR} probe.samples=0", r"samples"),
     # folders
     "folder below a file": (f"{XOR} folder=/dev/null/x", r"/dev/null"),
@@ -188,7 +241,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_bad_input_is_one_sentence(case, capsys, tmp_path):
     line, expected = BAD[case]
     check(replaced(words(line)), capsys, expected)
-    assert not list(tmp_path.rglob("config.yaml"))  # nothing looks like a run
+    assert not list(tmp_path.iterdir())  # not even an empty folder
 
 
 def test_the_table_is_long_enough():
@@ -205,6 +258,7 @@ def test_the_table_is_long_enough():
         ("resume={run} seed=1", r"seed cannot change.*only epochs="),
         ("resume={run} rule=frozen", r"rule cannot change"),
         ("resume={run} task=linear", r"task cannot change"),
+        ("resume={run} neuron=adex", r"neuron cannot change"),
         ("resume={run} +new=1", r"new cannot change"),
         ("resume={run} epochs=many", r"epochs is 'many'"),
         ("resume={run} epochs=", r"epochs is"),
@@ -265,6 +319,31 @@ def test_a_damaged_run_read(verb, finished, tmp_path, capsys):
 )
 def test_export_targets(target, expected, finished, capsys):
     check(["export", str(finished), f"target={target}"], capsys, expected)
+
+
+def test_export_replaces_nothing_unasked(finished, tmp_path, capsys):
+    for suffix in ("h5", "csv", "npz"):
+        target = tmp_path / f"mine.{suffix}"
+        target.write_text("dear")
+        words = ["export", str(finished), f"target={target}"]
+        check(words, capsys, rf"mine\.{suffix} is there already; give another name, or overwrite=true")
+        check([*words, "overwrite=yes"], capsys, r"overwrite is 'yes'")
+        assert target.read_text() == "dear"
+        assert main([*words, "overwrite=true"]) == 0
+        assert target.read_bytes()[:4] != b"dear"
+
+
+def test_a_refused_sweep_leaves_no_folder(tmp_path, capsys):
+    check(["run", "-m", *TINY, "seed=0,x"], capsys, r"seed is 'x'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_run_leaves_other_runs_alone(tmp_path, capsys):
+    assert main(["run", *TINY, "quiet=true"]) == 0
+    before = contents(tmp_path)
+    check(["run", *TINY, "rule.window=4"], capsys, r"window is 4")
+    assert contents(tmp_path) == before
+    assert [path.name for path in (tmp_path / "runs" / "xor-biohsic-layered").iterdir()] == ["1"]
 
 
 def test_export_needs_a_target(finished, capsys):

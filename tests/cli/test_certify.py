@@ -5,7 +5,7 @@ import pytest
 from neurosim.cli import main
 from neurosim.cli_config import names
 
-REJECTED = ("backprop", "bptt", "sign_symmetric")
+REJECTED = ("backprop", "bptt", "force", "sign_symmetric")
 FAST = "network.hidden=[3]"
 
 
@@ -23,7 +23,9 @@ def test_a_passport(capsys):
     assert lines[:2] == ["biohsic on network layered: LOCAL", "class       broadcast"]
     assert "equation    dw_ij = -lr * xi_i * slope_i * pre_j" in lines
     assert "(2024), doi 10.3389/fncom.2024.1240348." in out
-    assert "  tau_trace = 20         ms, of the rate trace where neurons spike" in lines
+    said_of = {line.strip().split(" = ")[0]: " ".join(line.split()) for line in lines if " = " in line}
+    assert said_of["tau_trace"] == "tau_trace = 20 ms, of the rate trace where neurons spike"
+    assert said_of["reservoir.tau_mem"] == "reservoir.tau_mem = 20 ms"
     assert "    factors     post slope x pre rate" in lines
     assert "    broadcast   HSIC: 6 numbers, 24 bytes per step and sample" in lines
     assert "    broadcast   signal label: 3 numbers, 12 bytes per sample" in lines

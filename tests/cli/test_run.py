@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +15,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, TINY
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from neurosim import lateral, neuron
 from neurosim.checkpoint import load
 from neurosim.cli import main
+from neurosim.cli_build import experiment
 from neurosim.cli_config import composed, names, presets, source
 from neurosim.cli_rules import parse_rules
 from neurosim.cli_run import numbered
+from neurosim.recorder import Probe
 from neurosim.run_folder import open_run
 from neurosim.storage import read_trace
 
@@ -61,6 +66,180 @@ def test_every_network_with_the_same_task_and_rule(network, rule):
     rows = open_run("r").metrics
     assert len(rows) == 2 * 2 * 3  # epochs, replicas, splits
     assert np.isfinite(rows["loss"]).all()
+
+
+# ---- parts of the network --------------------------------------------------------------------------------------------
+
+
+def hidden_capable() -> set[str]:
+    """Neurons that can be a hidden layer by themselves: driven, with a slope for rules, spiking or with an activation.
+
+    Relays, sources and controllers are wiring; a `Perturbed` is put around a neuron by its rule.
+    """
+    found = set()
+    for name in neuron.__all__:
+        kind = getattr(neuron, name)
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            continue
+        own = {field.name for field in fields(kind)} & {"surrogate", "activation"}
+        if own and "basal" in kind.ports and "slope" in kind.outputs:
+            found.add(name)
+    return found
+
+
+def target(part: str, name: str) -> str:
+    """The class that a part's configuration makes."""
+    node = OmegaConf.create(source(part, name))[part]
+    return "none" if node is None else node._target_.rpartition(".")[2]
+
+
+def test_every_neuron_and_lateral_has_a_name():
+    assert sorted(target("neuron", name) for name in names("neuron")) == sorted(hidden_capable())
+    assert {"LIF", "AdEx", "Izhikevich", "CobaLIF", "LeakyRate", "TwoCompartment"} <= hidden_capable()
+    laterals = {name for name, kind in vars(lateral).items() if is_dataclass(kind) and hasattr(kind, "step")}
+    assert sorted(target("lateral", name) for name in names("lateral")) == sorted({"none", *laterals})
+
+
+@pytest.mark.parametrize("part", ["neuron", "output_neuron", "input_neuron", "lateral"])
+def test_a_part_has_all_its_parameters(part):
+    for name in names(part):
+        node = OmegaConf.create(source(part, name))[part]
+        if node is not None:
+            wanted = {field.name for field in fields(get_object(node._target_)) if field.init}
+            assert set(node) - {"_target_"} == wanted, name
+
+
+@pytest.mark.parametrize("name", names("neuron"))
+def test_every_neuron_runs_by_name(name):
+    """On its own network, without one of the old neuron's settings, and on another: two presentations, finite."""
+    chosen = composed(["task=xor", "rule=biohsic", f"neuron={name}"]).config
+    assert chosen["network"]["neuron"] == OmegaConf.to_container(OmegaConf.create(source("neuron", name)).neuron)
+    words = ["task=digits", "rule=biohsic", f"neuron={name}", "lateral=none", "network.hidden=[6,5]"]
+    made = experiment(composed([*words, "network=static"]).config)  # a preset of digits sets v_th of spiking networks
+    assert type(made.network.neuron).__name__ == target("neuron", name)
+    run("task=xor", "rule=biohsic", f"neuron={name}", "folder=r", *SMALL)
+    rows = open_run("r").metrics
+    assert len(rows) == 2 * 2 * 3
+    assert np.isfinite(rows["loss"]).all()
+    trace = read_trace(Path("r"))
+    assert ("hidden0" in trace.populations) == (made.network.neuron.outputs[0] == "spike")
+
+
+@pytest.mark.parametrize("name", ["adex", "izhikevich", "coba_lif"])
+def test_neurons_in_millivolts_spike_in_every_layer(name):
+    words = ["task=xor", "rule=frozen", f"neuron={name}", "task.test=40", "replicas=8"]
+    made = experiment(composed(words).config)
+    dataset, network = made.build()
+    learner = made.learner(network)
+    probes = tuple(Probe(layer, "spike") for layer in ("hidden0", "hidden1"))
+    _, seen = learner.respond(learner.init(), dataset.test.x, dataset.test.y, 0, probes)
+    for key, spikes in seen.items():
+        assert 0.001 < spikes.mean() < 0.5, key
+
+
+@pytest.mark.parametrize("name", names("lateral"))
+def test_every_lateral_runs_by_name(name):
+    run("task=xor", "rule=biohsic", f"lateral={name}", "folder=r", *SMALL)
+    assert np.isfinite(open_run("r").metrics["loss"]).all()
+    assert experiment(open_run("r").config).network.lateral is None or name != "none"
+
+
+@pytest.mark.parametrize("name", names("output_neuron"))
+def test_every_output_neuron_runs_by_name(name):
+    run("task=xor", "rule=biohsic", "network=spiking", f"output_neuron={name}", "folder=r", *SMALL)
+    assert type(experiment(open_run("r").config).network.output_neuron).__name__ == target("output_neuron", name)
+    assert np.isfinite(open_run("r").metrics["loss"]).all()
+
+
+def test_winners_of_spiking_neurons_are_spikes():
+    words = ["network=spiking", "lateral=k_winners", "network.lateral.k=1", "network.hidden=[8,6]"]
+    run("task=xor", "rule=biohsic", "folder=r", *words, *SMALL)
+    raster = read_trace(Path("r")).raster("hidden0", phase="test")
+    assert raster.sum(-1).max() == 1  # at most one neuron of the layer in each step
+
+
+def test_a_neuron_brings_its_network_but_not_into_an_experiment():
+    def network(*words: str) -> str:
+        return composed(["rule=biohsic", *words]).names["network"]
+
+    assert network("task=xor", "neuron=lif") == network("task=xor", "neuron=adex") == "spiking"
+    assert network("task=xor", "neuron=two_compartment") == "layered"
+    assert network("task=xor", "neuron=lif", "network=static") == "static"
+    made = composed(["experiment=biohsic_xor_published", "neuron=static_rate"])
+    assert made.names["network"] == "layered"
+    assert made.config["network"]["neuron"] == {"_target_": "neurosim.neuron.StaticRate", "activation": "relu"}
+    assert made.config["network"]["output_neuron"]["tau_mem"] == 5.0  # as with the neuron that was there
+    assert made.config["network"]["output_neuron"]["integration"] == "euler"
+
+
+def test_settings_of_a_part_come_after_its_name():
+    words = ["task=digits", "rule=biohsic", "neuron=cuba_lif"]
+    made = composed([*words, "network.neuron.tau_mem=7", "network.weight.scale=3"]).config["network"]
+    assert made["neuron"]["tau_mem"] == made["output_neuron"]["tau_mem"] == 7
+    assert (made["neuron"]["v_th"], made["weight"]["scale"]) == (1.0, 3)  # not the 0.15 of the preset for LIF
+    assert composed(["task=digits", "rule=biohsic", "network=spiking"]).config["network"]["neuron"]["v_th"] == 0.15
+
+
+@pytest.mark.parametrize(
+    ("network", "neuron", "lateral"),
+    [("layered", "leaky_rate", "layer_norm"), ("spiking", "lif", "none"), ("static", "static_rate", "layer_norm")],
+)
+def test_a_network_is_made_of_the_parts_with_a_name(network, neuron, lateral):
+    words = ["task=linear", "rule=biohsic", f"network={network}"]  # a task without presets
+    chosen = composed([*words, f"neuron={neuron}", f"lateral={lateral}"]).config
+    assert composed(words).config["network"] == chosen["network"]
+
+
+def test_the_folder_and_the_headline_name_the_parts(capsys):
+    assert main(["run", *TINY, "neuron=lif", "lateral=k_winners"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("xor, rule biohsic, network spiking, neuron lif, lateral k_winners; backend")
+    assert lines[-1] == "results in runs/xor-biohsic-spiking-lif-k_winners/1"
+    run("resume=runs/xor-biohsic-spiking-lif-k_winners/1", "epochs=2")
+
+
+@pytest.mark.parametrize(("encoder", "sent"), [("hold", "rate"), ("poisson", "spike"), ("latency", "spike")])
+def test_spikes_of_the_input_are_recorded_as_spikes(encoder, sent):
+    outside = [] if encoder == "hold" else ["encoder.outside=clip"]
+    fast = ["encoder.max_rate=900"] if encoder == "poisson" else ["encoder.t_max=5"] if encoder == "latency" else []
+    more = [word for word in SMALL if word != "figures=false"]
+    words = ["task=xor", "rule=biohsic", "network=spiking", f"encoder={encoder}", *outside, *fast, *more]
+    run(*words, "folder=r")
+    trace = read_trace(Path("r"))
+    assert ("input" in trace.populations) == (sent == "spike")
+    assert Path("r/figures", f"{'raster' if sent == 'spike' else 'activity'}_input.png").is_file()
+    if sent == "spike":
+        assert len(trace.spikes("input")[0]) > 0
+        run(*words, "input_neuron=relay", "folder=relay")
+        assert "input" not in read_trace(Path("relay")).populations
+
+
+# ---- what a trace holds of learning ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("biohsic", ("modulator",)), ("eprop", ("modulator", "eligibility"))])
+def test_a_trace_holds_what_learning_is_made_of(rule, kept):
+    run("task=xor", f"rule={rule}", "network=spiking", "folder=r", *SMALL)
+    trace = read_trace(Path("r"))
+    for field in ("weight", "modulator", "eligibility"):
+        assert (f"learning/input_hidden0/{field}" in trace.names) == (field in ("weight", *kept))
+    for field in kept:
+        values = trace.learning("input_hidden0", field)[1]
+        assert np.nan_to_num(values).any(), field
+    shown = trace.trials[trace.trials["phase"] == "train"]
+    assert len(shown) == 2 * 10  # two presentations of ten samples in the one epoch, which is first and last
+
+
+def test_looking_at_training_changes_no_number():
+    words = ["task=xor", "rule=eprop", "network=spiking", *SMALL]
+    for name, probe in (("seen", "standard"), ("unseen", "none")):
+        run(*words, f"probe={probe}", f"folder={name}")
+    assert Path("seen/metrics.csv").read_bytes() == Path("unseen/metrics.csv").read_bytes()
+    seen, unseen = open_run("seen").weights, open_run("unseen").weights
+    assert all(np.array_equal(seen[name], unseen[name]) for name in unseen)
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", names("rule"))
@@ -266,7 +445,8 @@ def test_overwrite_replaces_a_run():
     before = Path("r", "metrics.csv").read_bytes()
     run(*TINY, "seed=1", "folder=r", "overwrite=true")
     assert Path("r", "metrics.csv").read_bytes() != before
-    assert len(read_trace(Path("r")).trials) == 2 * 2  # samples, epochs: nothing of the old run
+    trials = read_trace(Path("r")).trials
+    assert (trials["phase"] == "test").sum() == 2 * 2  # samples, epochs: nothing of the old run
     assert not Path("r", ".before").exists()
 
 
@@ -291,9 +471,23 @@ def test_what_is_printed(capsys):
     assert lines[-1] == "results in runs/xor-biohsic-layered/1"
 
 
-def test_quiet_prints_nothing(capsys):
-    run(*TINY)
+def test_quiet_prints_nothing_and_is_not_saved(capsys):
+    run(*TINY, "folder=r")
     assert capsys.readouterr() == ("", "")
+    assert "quiet" not in open_run("r").config
+    config = Path("r/config.yaml")
+    config.write_text(config.read_text() + "quiet: true\n")  # as runs of earlier versions have it
+    assert main(["run", "resume=r", "epochs=2"]) == 0
+    assert "going on in epoch 2 of r" in capsys.readouterr().out
+    assert main(["run", "resume=r", "epochs=3", "quiet=true"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert "quiet" not in open_run("r").config
+
+
+def test_two_replicas_have_no_interval(capsys):
+    assert main(["run", *TINY]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ test")]
+    assert [cell.strip() for cell in table[0].split("│")[3:4]] == ["2 replicas"]
 
 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
@@ -328,6 +522,15 @@ def test_a_sweep_of_experiments_into_a_folder_of_ones_own(tmp_path):
     assert main(["run", "--multirun", *words, "quiet=true", "hydra.sweep.dir=mine"]) == 0
     configs = [open_run(tmp_path / "mine" / str(job)).config for job in range(2)]
     assert [(config["names"]["task"], config["seed"]) for config in configs] == [("xor", 3), ("linear", 3)]
+
+
+def test_a_sweep_over_neurons_and_laterals(tmp_path):
+    words = ["neuron=lif,izhikevich", "lateral=none,k_winners", "quiet=true"]
+    assert main(["run", "-m", *TINY, *words, "hydra.sweep.dir=mine"]) == 0
+    found = [open_run(tmp_path / "mine" / str(job)).config["names"] for job in range(4)]
+    assert [(names["neuron"], names["lateral"]) for names in found] == [
+        ("lif", "none"), ("lif", "k_winners"), ("izhikevich", "none"), ("izhikevich", "k_winners"),
+    ]  # fmt: skip
 
 
 def test_a_quiet_sweep_prints_nothing(capsys):

@@ -114,8 +114,18 @@ def test_list_of_everything(capsys):
 def test_list_follows_the_files(capsys):
     for kind, group in (("tasks", "task"), ("rules", "rule"), ("networks", "network")):
         assert [line.split()[0] for line in output(capsys, "list", kind).splitlines()] == list(names(group))
-    assert "AdEx" in output(capsys, "list", "neurons")
-    assert "Protocol" not in output(capsys, "list", "neurons")
+    neurons = output(capsys, "list", "neurons")
+    named = [line.split()[0] for line in neurons.splitlines() if not line.endswith("; in Python.")]
+    assert named == list(names("neuron"))
+    assert "AdEx" in neurons
+    assert "PoissonSource" in neurons
+    assert "Protocol" not in neurons
+    for kind, group in (
+        ("laterals", "lateral"),
+        ("input_neurons", "input_neuron"),
+        ("output_neurons", "output_neuron"),
+    ):
+        assert [line.split()[0] for line in output(capsys, "list", kind).splitlines()] == list(names(group))
 
 
 def test_a_sentence_does_not_end_at_an_abbreviation():
@@ -155,6 +165,14 @@ def test_show_of_spikes_and_composition(capsys):
     assert re.search(r"Shuffled\(modulator=HSIC\(of=trace\(spike, tau \d+ ms, mean, read after\)", text)
 
 
+def test_show_of_a_neuron_and_a_lateral_by_name(capsys):
+    text = output(capsys, "show", *TINY, "neuron=izhikevich", "lateral=k_winners", "network.neuron.d=6")
+    assert "Izhikevich(a=0.02, b=0.2, c=-65, d=6, v_th=30" in text
+    assert "then KWinners(k=2)" in text
+    assert "network.neuron.a = 0.02" in text
+    assert "network.neuron.tau_mem" not in text
+
+
 def test_show_of_a_gradient_names_what_its_loss_is_of(capsys):
     """BPTT's loss is that of the run's own decoder."""
     for decoder, described in (("decoder=mean decoder.last=3", "Mean(last=3)"), ("decoder=last", "Last")):
@@ -169,6 +187,7 @@ def test_the_memory_that_show_gives(capsys):
     wiring = 4 * 2 * (2 + 2 + 2 + 2)  # output -> prediction -> error <- target, error -> output
     assert f"weights      {own + wiring} bytes" in text
     assert f"transforms   {2 * own} bytes" in text
+    assert re.search(r"evaluation   \d+\.\d kB +activity, input and output of 500 examples at once", text)
     assert f"weights      {2 * (own + wiring)} bytes" in output(
         capsys, "show", *TINY, "network.hidden=[3]", "dtype=float64"
     )

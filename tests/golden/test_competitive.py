@@ -56,11 +56,10 @@ LINEAR = [one for one in CASES if one["kind"] == "linear"]
 
 @pytest.mark.parametrize("case", range(len(CONVOLUTIONS)))
 def test_softhebb_convolution(case):
-    """The images are padded by reflection beforehand, as the authors' layer does itself."""
+    """The authors' layer reflects the image at its border."""
     arrays, one = golden("softhebb")[0], CONVOLUTIONS[case]
-    wide = [(0, 0), (0, 0), (one["pad"], one["pad"]), (one["pad"], one["pad"])]
-    xs = [np.pad(x, wide, mode=one["padding_mode"]) for x in arrays[f"conv{case}.x"]]
-    connectivity = Conv2d(kernel=one["k"], stride=one["stride"])
+    xs = list(arrays[f"conv{case}.x"])
+    connectivity = Conv2d(one["k"], one["stride"], one["pad"], one["padding_mode"])
     post = arrays[f"conv{case}.u"].shape[2:]
     simulator = learner(softhebb(one, "signed"), xs[0].shape[1:], post, arrays[f"conv{case}.w0"], connectivity)
     u, y, w = batches(simulator, xs)

@@ -49,6 +49,8 @@ TRANSCENDENTAL = {
     "AdEx",
     "LeakyRate",
     "LeakyRate sigmoid",
+    "Perturbed",
+    "Perturbed LeakyRate after",
     "StaticRate",
     "StaticRate sigmoid",
     "TwoCompartment",

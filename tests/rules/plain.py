@@ -7,7 +7,7 @@ same with the rule under test. Two replicas are compared one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from nets import normal
 
 from neurosim.backends import compile
 from neurosim.backends.simulator import State
+from neurosim.connectivity import Conv2d, Dense
 from neurosim.lateral import LayerNorm
-from neurosim.network import Layered, Network
-from neurosim.neuron import LIF, LeakyRate, StaticRate
-from neurosim.phase import Held, Phase
+from neurosim.network import Layered, Network, Population, Projection
+from neurosim.neuron import LIF, LeakyRate, Relay, StaticRate
+from neurosim.phase import Held, Phase, staged
 from neurosim.random import Normal
 from neurosim.surrogate import FastSigmoid
 from neurosim.types import Array
@@ -27,6 +28,7 @@ from neurosim.wiring import TARGET
 BATCH, REPLICAS, DT = 3, 2, 1.0
 INPUTS, HIDDEN, OUTPUTS = 4, (6, 5), 3
 LAYERS = ("input_hidden0", "hidden0_hidden1", "hidden1_output")
+POPULATIONS = ("input", "hidden0", "hidden1", "output")
 TAU_MEM, V_TH, SLOPE, EPSILON = 4.0, 0.3, 5.0, 1e-6
 
 Change = list[tuple[Array, Array] | None]  # per layer: (dw, db), before the learning rate; None: not taught
@@ -48,7 +50,12 @@ def shown(index: int, steps: int = 3, batch: int = BATCH) -> Shown:
 
 
 def described(kind: str, norm: bool = False, hidden: tuple[int, ...] = HIDDEN) -> Network:
-    """The network `kind` "static" (tanh), "leaky" (tanh) or "spiking", 4 - 6 - 5 - 3 with biases."""
+    """The network `kind` "static" (tanh), "leaky" (tanh) or "spiking", 4 - 6 - 5 - 3 with biases.
+
+    "convolution": tanh, 1 x 2 x 2 - 2 x 3 x 3 - 2 x 2 x 2 - 3, for what is about shared weights only.
+    """
+    if kind == "convolution":
+        return _convolutional()
     output: Any = LeakyRate(TAU_MEM, "linear")
     if kind == "static":
         neuron, output = StaticRate("tanh"), StaticRate("linear")
@@ -60,9 +67,31 @@ def described(kind: str, norm: bool = False, hidden: tuple[int, ...] = HIDDEN) -
     return layered(INPUTS, OUTPUTS)
 
 
+def _convolutional() -> Network:
+    sizes = dict(zip(POPULATIONS, ((1, 2, 2), (2, 3, 3), (2, 2, 2), 3), strict=True))
+    neurons = (Relay(), StaticRate("tanh"), StaticRate("tanh"), StaticRate("linear"))
+    kinds = (Conv2d(2, padding=1), Conv2d(2), Dense())
+    wires = zip(LAYERS, POPULATIONS[:-1], POPULATIONS[1:], kinds, strict=True)
+    return Network(
+        tuple(Population(name, sizes[name], neuron) for name, neuron in zip(POPULATIONS, neurons, strict=True)),
+        tuple(
+            Projection(pre, post, Normal(0.0, 0.8), kind, delay=0, bias=True, name=name)
+            for name, pre, post, kind in wires
+        ),
+    )
+
+
 def as_phase(one: Shown, network: Network, signals: Mapping[str, Array] | None = None) -> Phase:
     drive = {"input": Held(one.x), **({TARGET: Held(one.y)} if network.has(TARGET) else {})}
     return Phase("train", one.steps, drive, {"input": one.x, "label": one.y, **(signals or {})})
+
+
+def as_trial(one: Shown, network: Network, signals: Mapping[str, Array] | None = None) -> tuple[Phase, ...]:
+    """A presentation in the stages of the network's trial."""
+    return tuple(
+        staged(stage, as_phase(replace(one, steps=stage.steps or one.steps), network, signals))
+        for stage in network.trial
+    )
 
 
 def train(
@@ -75,7 +104,7 @@ def train(
     simulator = compile(network, DT, replicas=REPLICAS, seed=3, dtype="float64")
     start = state = simulator.init(len(trials[0][0].x))
     for trial in trials:
-        state, _ = simulator.run(state, [as_phase(one, network, signals) for one in trial])
+        state, _ = simulator.run(state, [phase for one in trial for phase in as_trial(one, network, signals)])
     return start, state
 
 

@@ -154,7 +154,7 @@ def test_activity_is_a_rate_or_a_trace_of_spikes():
         ("spiking", Trace(Field("post", "spike"), 7.0, "mean")),
     ):
         network = described(kind)
-        assert BioHSIC(tau_trace=7.0).activity(network, network.projection(LAYERS[0])) == expected
+        assert BioHSIC(tau_trace=7.0).activity(network, "hidden0") == expected
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_activity_is_a_rate_or_a_trace_of_spikes():
     [
         ({"window": 1}, "window is 1; the HSIC window must be a whole number of at least 2 samples"),
         ({"form": "new"}, "form of the HSIC modulator is 'new'"),
-        ({"memory": "ring"}, "memory of the HSIC modulator is 'ring'"),
+        ({"memory": "ring"}, "memory is 'ring'; allowed: batch, buffer, reservoir"),
         ({"sigma_z": 0.0}, "sigma_z is 0.0"),
         ({"gamma": -1.0}, "gamma is -1.0"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'"),

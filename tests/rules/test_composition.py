@@ -14,8 +14,12 @@ from neurosim.rules.backprop import Backprop
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.rules.bptt import BPTT
 from neurosim.rules.delta import Delta
+from neurosim.rules.feedback_alignment import FeedbackAlignment
+from neurosim.rules.hebb import Hebb
 from neurosim.rules.heterosynaptic import Heterosynaptic
+from neurosim.rules.krotov_hopfield import KrotovHopfield
 from neurosim.rules.shuffled import Shuffled as ShuffledScheme
+from neurosim.rules.softhebb import SoftHebb
 from neurosim.scheme import Composed, PerLayer
 from neurosim.transform import Heterosynaptic as HeterosynapticTransform
 from neurosim.types import ConfigurationError
@@ -125,3 +129,32 @@ def test_a_scheme_for_the_whole_network_is_refused(scheme):
         ConfigurationError, match="teaches the whole network and cannot be one of several layered rules"
     ):
         PerLayer((scheme, DELTA))(described("leaky"))
+
+
+SHARING = [
+    (
+        (SoftHebb(), FeedbackAlignment()),
+        "feedback_alignment cannot be added: .*'competition_hidden0' sends \\(for softhebb\\)",
+    ),
+    (
+        (FeedbackAlignment(), SoftHebb()),
+        "SoftHebb cannot be added: .*'error_hidden0' sends \\(for feedback_alignment\\)",
+    ),
+    ((Backprop(), KrotovHopfield()), "KrotovHopfield cannot be added: .*'error_hidden0' sends \\(for backprop\\)"),
+    ((Backprop(), Hebb(centred=True)), "Hebb cannot be added: .*'error_hidden0' sends \\(for backprop\\)"),
+    ((Hebb(centred=True), Backprop()), "backprop cannot be added: .*'centred_hidden0' sends \\(for hebb\\)"),
+    ((Hebb(clamp=True, output="same"), Delta()), "Delta cannot be added: .*'target' sends \\(for hebb\\)"),
+    ((Hebb(centred=True), SoftHebb()), "SoftHebb cannot be added: .*'centred_hidden0' sends \\(for hebb\\)"),
+]
+
+
+@pytest.mark.parametrize(("schemes", "message"), SHARING)
+def test_rules_that_would_share_a_port_are_both_named(schemes, message):
+    """An error, who won, the activity itself: at one port a rule would read their sum without a word."""
+    with pytest.raises(ConfigurationError, match=f"(?i){message}"):
+        Composed(schemes)(described("leaky"))
+
+
+def test_rules_of_different_layers_do_not_share():
+    PerLayer((SoftHebb(), Backprop()))(described("leaky"))
+    PerLayer((Hebb(centred=True), Backprop()))(described("leaky"))

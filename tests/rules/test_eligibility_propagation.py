@@ -101,7 +101,8 @@ def by_hand(scheme, kind, weights, replica, trials=2, tau_out=TAU_OUT):
     cells, kappa = Cells(kind), np.exp(-DT / tau_out) if tau_out else 0.0
     past = [np.zeros((BATCH, CELLS)) for _ in range(DELAY)]
     y, trace, seen = 0.0, np.zeros((BATCH, w_h.shape[1])), np.zeros((BATCH, CELLS + 1))
-    a = filtered = np.zeros((BATCH, *w_h.shape))
+    a = filtered = total_e = pull = np.zeros((BATCH, *w_h.shape))
+    count = 0.0
     one = np.ones((BATCH, 1))
     for index in range(trials):
         spikes, labels = (value[..., replica, :, :] for value in presented(index))
@@ -120,9 +121,13 @@ def by_hand(scheme, kind, weights, replica, trials=2, tau_out=TAU_OUT):
             a = (cells.rho * a if kind != "lif" else 0.0) + e
             filtered = (kappa if scheme.filtered else 0.0) * filtered + e
             seen = kappa * seen + sent
+            total_e, count = total_e + e, count + z
+            rate = count / scheme.t_reg - scheme.f_target / 1000
+            growth, pull = -pull, -scheme.c_reg / scheme.t_reg * rate[..., None] * total_e
+            growth = growth + pull
             signal = delta @ (w_o[:, :CELLS] if scheme.feedback == "symmetric" else b.T)
             changes.append((
-                (signal[..., None] * filtered).mean(0),
+                (signal[..., None] * filtered + growth).mean(0),
                 np.einsum("bk,bj->kj", delta, seen) / BATCH,
                 np.einsum("bj,bk->jk", seen[:, :CELLS], delta) / BATCH,
             ))  # fmt: skip
@@ -153,6 +158,7 @@ OPTIONS = [
     {"accumulate": "last"},
     {"feedback": "symmetric"},
     {"feedback": "adaptive", "decay": 0.1},
+    {"c_reg": 20.0, "f_target": 300.0, "t_reg": STEPS * DT},
 ]
 
 
@@ -243,6 +249,9 @@ def to_port(port):
 @pytest.mark.parametrize(
     ("options", "net", "message"),
     [
+        ({"c_reg": 1.0, "accumulate": "last"}, network("lif"), "c_reg looks at a whole presentation"),
+        ({"c_reg": -1.0}, network("lif"), "c_reg of eprop is -1"),
+        ({"t_reg": 0.0}, network("lif"), "t_reg of eprop"),
         ({"feedback": "other"}, network("lif"), "feedback of eprop is 'other'; allowed: symmetric, random, adaptive"),
         ({}, described("static"), "eprop teaches spikes of LIF.* 'hidden0' has StaticRate"),
         ({}, with_cells(neuron=CubaLIF()), "'cells' has CubaLIF"),

@@ -7,6 +7,7 @@ import pytest
 from plain import BATCH, LAYERS, REPLICAS, described, plain, shown, train
 from unsupervised import TRIALS
 
+from neurosim.rules.anti_hebb import AntiHebb
 from neurosim.rules.hebb import Hebb
 from neurosim.types import ConfigurationError
 
@@ -21,7 +22,7 @@ def by_hand(net, scheme, trials):
         for layer in range(count):
             z = one.y if scheme.clamp and layer == 2 else step.post[layer]
             z = z - z.mean(-1, keepdims=True) if scheme.centred else z
-            scale = (-1 if scheme.anti else 1) * lr[layer] / (BATCH if scheme.reduce == "mean" else 1)
+            scale = scheme.sign * lr[layer] / (BATCH if scheme.reduce == "mean" else 1)
             net.weights[layer] = net.weights[layer] + scale * z.T @ step.pre[layer]
             net.biases[layer] = net.biases[layer] + scale * z.sum(0) * step.one[layer]
             if scheme.row_norm is not None:
@@ -33,7 +34,8 @@ def by_hand(net, scheme, trials):
     "options",
     [
         {},
-        {"anti": True},
+        {"kind": AntiHebb},
+        {"kind": AntiHebb, "row_norm": 0.7},
         {"centred": True},
         {"clamp": True},
         {"clamp": True, "centred": True},
@@ -46,7 +48,9 @@ def by_hand(net, scheme, trials):
 )
 @pytest.mark.parametrize("kind", ["static", "spiking"])
 def test_equation(kind, options):
-    scheme = Hebb(**{"lr": 0.1, "output": "same", "tau_trace": 5.0, **options})
+    make = options.get("kind", Hebb)
+    settings = {name: value for name, value in options.items() if name != "kind"}
+    scheme = make(**{"lr": 0.1, "output": "same", "tau_trace": 5.0, **settings})
     start, state = train(scheme(described(kind)), TRIALS)
     for replica in range(REPLICAS):
         net = plain(kind, start, replica, tau_trace=scheme.tau_trace)
@@ -63,6 +67,26 @@ def test_which_layers_learn():
     assert [network.projection(name).rule.name for name in LAYERS] == ["hebb", "hebb", "delta"]
     network = Hebb(layers=(LAYERS[1],))(described("static"))
     assert [network.projection(name).rule is not None for name in LAYERS] == [False, True, False]
+
+
+def test_anti_hebb_is_the_opposite_of_hebb():
+    """One update of each from the same weights: w + dw and w - dw."""
+    moved = []
+    for make in (Hebb, AntiHebb):
+        start, state = train(make(lr=0.1, output="same")(described("static")), [[shown(0)]])
+        moved.append([(state.learned["weight"][name] - start.learned["weight"][name]).numpy() for name in LAYERS])
+    for hebb, anti in zip(*moved, strict=True):
+        np.testing.assert_allclose(anti, -hebb, rtol=0, atol=1e-15)
+        assert np.abs(hebb).max() > 1e-3
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+def test_centred_changes_of_the_output_layer_cancel_over_its_neurons(clamp):
+    scheme = Hebb(lr=0.1, output="same", centred=True, clamp=clamp)
+    start, state = train(scheme(described("static")), [[shown(0)]])
+    moved = (state.learned["weight"][LAYERS[-1]] - start.learned["weight"][LAYERS[-1]]).numpy()
+    assert np.abs(moved).max() > 1e-3
+    np.testing.assert_allclose(moved.sum(1), 0.0, rtol=0, atol=1e-15)
 
 
 def test_a_list_of_rates_must_fit():

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nets import normal, pair, simulate, weight
-from plain import LAYERS, REPLICAS, described, shown, train
+from plain import DT, LAYERS, REPLICAS, described, shown, train
 
 from neurosim.connectivity import Conv2d, EdgeList, FixedProbability, OneToOne
 from neurosim.factor import post, pre
+from neurosim.inspect.certificate import certify
 from neurosim.phase import Phase
 from neurosim.rule import Component, Term, ThreeFactorRule
 from neurosim.rules.backprop import Backprop
 from neurosim.rules.biohsic import BioHSIC
+from neurosim.rules.hebb import Hebb
 from neurosim.rules.heterosynaptic import Heterosynaptic
 from neurosim.scheme import Composed
 from neurosim.transform import Heterosynaptic as Transform
@@ -84,6 +86,40 @@ def test_two_couplings_are_their_product():
         change = changes(BASE)["weight", name][0]
         expected = solve(solve(change, 0.2, 3), 0.5, 2)  # a later scheme is put in front of an earlier one
         np.testing.assert_allclose(trial["weight", name][0], expected, rtol=0, atol=1e-14)
+
+
+def test_flat_is_the_solve_over_the_whole_weight():
+    alone, coupled = changes(BASE), changes(Composed((BASE, Heterosynaptic(0.5, 4, "flat"))))
+    for (part, name), change in alone.items():
+        for replica in range(REPLICAS):
+            flat = solve(change[replica].reshape(1, -1), 0.5, 4).reshape(change[replica].shape)
+            expected = flat if part == "weight" else change[replica]
+            np.testing.assert_allclose(coupled[part, name][replica], expected, rtol=0, atol=1e-14)
+
+
+def test_normalise_and_seed():
+    """The control draws other groups for another seed; "norm" keeps the size of the change in every block."""
+    alone, kept = (
+        changes(one)["weight", LAYERS[0]] for one in (BASE, Composed((BASE, Heterosynaptic(0.7, 2, normalise="norm"))))
+    )
+    lengths = (np.linalg.norm(value.reshape(REPLICAS, -1, 2, 2), axis=-1) for value in (alone, kept))
+    np.testing.assert_allclose(next(lengths), next(lengths), rtol=1e-12)
+    assert np.abs(alone - kept).max() > 1e-4
+    drawn = [
+        changes(Composed((BASE, Heterosynaptic(0.7, 2, "permuted", seed=seed))))["weight", LAYERS[0]]
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert np.abs(drawn[0] - drawn[2]).max() > 1e-4
+
+
+@pytest.mark.parametrize(("grouping", "local"), [("row", True), ("permuted", True), ("flat", False)])
+def test_a_block_of_two_neurons_is_no_local_rule(grouping, local):
+    network = Composed((Hebb(output="none"), Heterosynaptic(0.5, 3, grouping)))(described("static", hidden=(3, 2)))
+    found = certify(network, DT, batch=2)
+    assert found.local == local
+    if not local:
+        assert any("of other neurons" in leak for leak in found.leaks)
 
 
 def test_bias_keeps_its_own_transforms():

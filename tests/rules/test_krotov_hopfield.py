@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import normal, pair, simulate, weight
-from plain import described
+from plain import LAYERS, as_phase, described, shown
 from unsupervised import WeightOnly, check
 
+from neurosim.backends import compile
 from neurosim.phase import Held, Phase
 from neurosim.recorder import Probe
-from neurosim.rules.krotov_hopfield import KrotovHopfield, dead_units
+from neurosim.rules.krotov_hopfield import KrotovHopfield, dead_units, with_plain_drive
 from neurosim.types import ConfigurationError
 
 
@@ -66,6 +67,26 @@ def test_norm_of_the_winners(p):
     winners = np.unique(current.argmax(1))
     np.testing.assert_allclose((np.abs(final) ** p).sum(1)[winners], 1.0, atol=1e-3)
     np.testing.assert_allclose(recording["output.rate"][-1], current, rtol=1e-3)  # what the layer sends is its current
+
+
+def test_the_readout_takes_the_plain_product():
+    """p = 3: while it learns, the layer sends sign(w) w^2 x; in the second stage w x, with the weights of the first."""
+    scheme = KrotovHopfield(lr=0.1, p=3.0)
+    network, one = scheme(described("static")), shown(0, steps=1)
+    simulator = compile(network, 1.0, dtype="float64")
+    first, recording = simulator.run(simulator.init(3), as_phase(one, network), (Probe("hidden0", "basal"),))
+    start = simulator.init(3).learned["weight"]["input_hidden0"][0].numpy()
+    np.testing.assert_allclose(recording["hidden0.basal"][0], one.x @ (np.abs(start) * start).T, rtol=0, atol=1e-13)
+    second = compile(with_plain_drive(network), 1.0, dtype="float64")
+    probes = (Probe("hidden0", "basal"), Probe("input_hidden0", "weight"))
+    state = second.init(3, first.learned)
+    after, recording = second.run(state, as_phase(one, network), probes)
+    w = first.learned["weight"]["input_hidden0"][0].numpy()
+    assert np.abs(w - start).max() > 0.01
+    np.testing.assert_allclose(recording["hidden0.basal"][0], one.x @ w.T, rtol=0, atol=1e-13)
+    for name in LAYERS:  # the output layer goes on learning, the hidden ones stay
+        moved = after.learned["weight"][name] - first.learned["weight"][name]
+        assert bool(moved.any()) == (name == LAYERS[2])
 
 
 def test_dead_units():

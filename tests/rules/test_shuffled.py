@@ -11,6 +11,8 @@ from neurosim.recorder import Probe
 from neurosim.rules.backprop import Backprop
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.rules.delta import Delta
+from neurosim.rules.eprop import EProp
+from neurosim.rules.hebb import Hebb
 from neurosim.rules.shuffled import Shuffled
 from neurosim.scheme import Composed
 from neurosim.types import ConfigurationError
@@ -95,3 +97,10 @@ def test_the_delta_rule_is_left_alone():
     _, other = train(Composed((Delta(lr=0.1), Shuffled()))(described("leaky")), trials)
     for name in LAYERS:
         np.testing.assert_array_equal(state.learned["weight"][name], other.learned["weight"][name])
+
+
+def test_a_null_that_would_be_the_rule_itself():
+    """Two factors only, or (e-prop with rates regularised) a third one that is no modulator."""
+    for scheme, name in ((Hebb(), "hebb"), (EProp(c_reg=1.0), "eprop")):
+        with pytest.raises(ConfigurationError, match=f"but {name} has none: nothing would be shuffled"):
+            Shuffled()(scheme(described("spiking")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from plain import described
+from plain import described, shown, train
 from unsupervised import WeightOnly, check
 
 from neurosim.rules.softhebb import SoftHebb
@@ -58,6 +58,22 @@ def test_equation(options):
 def test_what_the_layer_sends_is_its_own(kind, norm):
     """The competition is used for learning only: behind a layer norm, and of the drive of leaky units."""
     run(kind, norm)
+
+
+@pytest.mark.parametrize("competition", ["soft", "signed"])
+def test_hard_winner_take_all_is_the_limit(competition):
+    """Towards temperature 0 the softmax is 1 for the winner and 0 for the others, whatever their sign."""
+    one = [[shown(0), shown(1)]]
+    results = {}
+    for name, options in (
+        ("hard", {"competition": "hard"}),
+        ("cold", {"competition": competition, "temperature": 1e-4}),
+        ("warm", {"competition": competition, "temperature": 1.0}),
+    ):
+        _, state = train(SoftHebb(lr=0.1, **options)(described("static")), one)
+        results[name] = state.learned["weight"]["input_hidden0"].numpy()
+    np.testing.assert_allclose(results["cold"], results["hard"], rtol=0, atol=1e-9)
+    assert np.abs(results["warm"] - results["hard"]).max() > 1e-3
 
 
 def test_bad_parameters():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
-from plain import DT, as_phase, shown
+from plain import DT, as_trial, shown
 from schemes import CONFIGS, schemes
 
 from neurosim.backends import compile
@@ -22,13 +22,15 @@ INPUTS, OUTPUTS, BATCH, STEPS = 4, 3, 3, 10
 TABLE = {path.stem: OmegaConf.load(path)["_target_"] for path in sorted((CONFIGS / "rule").glob("*.yaml"))}
 NAMES = {"frozen": "delta"}  # a config is named as the file in rules/, but for this one
 AFTER_ANOTHER = ("heterosynaptic", "shuffled")  # they change a rule that stands before them
+LATERAL = ("diehl_cook",)  # they add wires that drive: inhibition between hidden neurons
 DECODER = {"_target_": "neurosim.adapter.Mean"}
 NETWORKS = ("layered", "static", "spiking")
-REFUSED = {  # rules that are for spikes only
+REFUSED = {  # rules that are for spikes only, or for rates only
     (rule, network): "spikes"
-    for rule in ("eprop", "inhibitory_stdp", "reward_stdp", "stdp", "triplet_stdp")
+    for rule in ("diehl_cook", "dopamine_stdp", "eprop", "inhibitory_stdp", "reward_stdp", "stdp", "triplet_stdp")
     for network in ("layered", "static")
 }
+REFUSED["deep_feedback_control", "spiking"] = "spikes"
 
 
 def config(rule: str, network: str = "layered"):
@@ -93,7 +95,7 @@ def test_builds_and_takes_two_training_steps(rule, network):
     simulator = compile(net, DT, replicas=2, dtype="float64")
     start = state = simulator.init(BATCH)
     for k in range(2):
-        state, _ = simulator.run(state, as_phase(shown(k, STEPS), net, {"reward": torch.ones(BATCH, 1)}))
+        state, _ = simulator.run(state, as_trial(shown(k, STEPS), net, {"reward": torch.ones(BATCH, 1)}))
     for projection in before.projections:
         moved = state.learned["weight"][projection.name] - start.learned["weight"][projection.name]
         has_rule = net.projection(projection.name).rule is not None
@@ -104,11 +106,13 @@ def test_builds_and_takes_two_training_steps(rule, network):
 
 @pytest.mark.parametrize("rule", TABLE)
 def test_leaves_the_network_it_is_given(rule):
-    net, before = built(rule, "spiking")
+    net, before = built(rule, "layered" if (rule, "spiking") in REFUSED else "spiking")
     assert {p.name for p in before.populations} <= {p.name for p in net.populations}
     assert all(projection.rule is None for projection in before.projections)
     forward = [p.name for p in before.forward()]
-    assert [p.name for p in net.forward()] == forward
+    lateral = [p.name for p in net.forward() if p.name not in forward]
+    assert [p.name for p in net.forward() if p.name not in lateral] == forward
+    assert bool(lateral) == (rule in LATERAL)
     for name in forward:
         ours, theirs = net.projection(name), before.projection(name)
         assert (ours.pre, ours.post, ours.weight, ours.delay) == (theirs.pre, theirs.post, theirs.weight, theirs.delay)

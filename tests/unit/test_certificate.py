@@ -6,30 +6,36 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from neurosim.backends import compile
 from neurosim.backends.synapse import DenseOperation
 from neurosim.factor import post
-from neurosim.inspect.certificate import Shared, certify
+from neurosim.inspect.certificate import certify
+from neurosim.inspect.verdict import Shared
 from neurosim.lateral import LayerNorm
 from neurosim.modulator import Broadcast, Feedback
 from neurosim.network import Layered, Network
 from neurosim.neuron import LIF, LeakyRate
+from neurosim.phase import Held, Phase
 from neurosim.rules.backprop import Backprop
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.rules.bptt import BPTT
 from neurosim.rules.feedback_alignment import FeedbackAlignment
 from neurosim.rules.hebb import Hebb
 from neurosim.rules.heterosynaptic import Heterosynaptic
+from neurosim.rules.node_perturbation import NodePerturbation
 from neurosim.rules.reward_stdp import RewardSTDP
 from neurosim.rules.shuffled import Shuffled
 from neurosim.rules.sign_symmetric import SignSymmetric
 from neurosim.rules.softhebb import SoftHebb
 from neurosim.rules.stdp import STDP
+from neurosim.rules.weight_perturbation import WeightPerturbation
 from neurosim.scheme import change_rules
 from neurosim.types import ConfigurationError
 
 BATCH = 3
 HIDDEN = 5
 FEEDBACK = post("feedback")
+VIEWED = ("post", "pre", "permutation", "specialise")
 
 
 def network(lateral: Any = None, neuron: Any = None) -> Network:
@@ -67,6 +73,10 @@ def spiking() -> Network:
         (lambda: SoftHebb()(network()), "layer"),
         (lambda: BioHSIC(BATCH)(network()), "broadcast"),
         (lambda: RewardSTDP(w_min=-1.0)(spiking()), "broadcast"),
+        (lambda: RewardSTDP(w_min=-1.0, reward="task")(spiking()), "broadcast"),
+        (lambda: WeightPerturbation()(network()), "broadcast"),
+        (lambda: NodePerturbation()(network()), "broadcast"),
+        (lambda: NodePerturbation(share="deviation", tau_loss=3.0)(spiking()), "broadcast"),
     ],
 )
 def test_class(net, scope):
@@ -85,9 +95,12 @@ def test_what_is_broadcast_is_counted():
         Shared("signal label", 2.0, "sample"),
     )
     assert (hsic.values("step"), hsic.values("sample")) == (2.0, 6.0)
-    # The largest change of the projection, and for the signed softmax its sum and the values of all rivals.
+    # The loss is one number, and all that weight and node perturbation share, in both passes.
+    for scheme in (WeightPerturbation(), NodePerturbation()):
+        assert hidden(scheme(network())).shared == (Shared("rate of loss, a single neuron", 1.0),)
+    # The largest change of the projection, and for the signed softmax its sum and who is the largest.
     soft = hidden(SoftHebb()(network()))
-    assert [item.values for item in soft.shared] == [1.0, 1.0 + HIDDEN]
+    assert [item.values for item in soft.shared] == [1.0, 2.0]
 
 
 def test_a_shuffle_needs_every_value_of_the_layer():
@@ -171,12 +184,32 @@ def test_an_undeclared_signal():
     assert "signal 'label', which it does not declare" in rejection(planted(how))
 
 
-@pytest.mark.parametrize("kind", [Leaky, LeakyLayer])
-def test_the_activity_of_another_layer(kind):
-    """Through the side door that a bound method leaves open."""
+def behind(function: Any) -> Any:
+    """What a function of a view closes over: not hidden from a rule that insists, so the certificate has to see it."""
+    return next(cell.cell_contents for cell in function.__closure__ if hasattr(cell.cell_contents, "moment"))
+
+
+def test_a_view_has_no_side_door():
+    """None of its functions is a method of something that knows the network."""
+    seen = set()
 
     def how(view, m, memory):
-        return view.post.__self__.moment.read("output.rate", 0).mean(-1, keepdim=True), memory
+        seen.update((name, hasattr(getattr(view, name), "__self__")) for name in VIEWED)
+        return 0.0 * m, memory
+
+    net = planted(how)
+    simulator = compile(net, 1.0, dtype="float64")
+    label = torch.eye(2, dtype=torch.float64)
+    simulator.run(simulator.init(2), Phase("train", 1, {"input": Held(torch.ones(2, 4)), "target": Held(label)}))
+    assert seen == {(name, False) for name in VIEWED}
+
+
+@pytest.mark.parametrize("kind", [Leaky, LeakyLayer])
+def test_the_activity_of_another_layer(kind):
+    """By force, through what the functions of a view close over."""
+
+    def how(view, m, memory):
+        return behind(view.post).moment.read("output.rate", 0).mean(-1, keepdim=True), memory
 
     assert "output.rate" in rejection(planted(how, kind))
 
@@ -217,7 +250,7 @@ def test_other_weights():
 
 def test_another_projections_weight():
     def how(view, m, memory):
-        return view.post.__self__.moment.learned["weight"]["hidden0_output"].sum((-1, -2))[:, None, None], memory
+        return behind(view.post).moment.learned["weight"]["hidden0_output"].sum((-1, -2))[:, None, None], memory
 
     assert "the weight of hidden0_output" in rejection(planted(how))
 

@@ -211,3 +211,35 @@ def test_code_version_sees_every_source(tmp_path):
     with open(copied / "rules" / "__init__.py", "a") as source:
         source.write("# another word\n")
     assert version_of_copy() != code_version()
+
+
+def git(folder: Path, *words: str) -> str:
+    own = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", "-C", str(folder), *own, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_is_that_of_the_sources(tmp_path, monkeypatch):
+    source = tmp_path / "package" / "checkpoint.py"
+    source.parent.mkdir()
+    source.write_text("")
+    monkeypatch.setattr(checkpoint, "__file__", str(source))
+    monkeypatch.setattr(checkpoint, "_sources", lambda: {"checkpoint.py": source})
+    assert checkpoint.git_commit() is None  # no repository
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "around")
+    assert checkpoint.git_commit() is None  # somebody else's repository around an installed package
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "ours")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert checkpoint.git_commit() == commit
+    (tmp_path / "letter.txt").write_text("not a source")
+    assert checkpoint.git_commit() == commit
+    source.write_text("changed = True\n")
+    assert checkpoint.git_commit() == f"{commit}-dirty"
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert checkpoint.git_commit() is None

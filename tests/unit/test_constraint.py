@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nets import normal, pair, simulate, weight
 
 from neurosim.connectivity import EdgeList, OneToOne
-from neurosim.constraint import Bounds, Dale, RowNorm
+from neurosim.constraint import Bounds, Dale, DividedByMax, RowNorm
 from neurosim.factor import One
 from neurosim.phase import Phase
 from neurosim.rule import Component, Term, ThreeFactorRule
@@ -38,6 +40,8 @@ CONSTRAINTS = {
     "mixed": (Dale(SIGNS), lambda w: SIGNS * np.maximum(SIGNS * w, 0)),
     "euclid": (RowNorm(2.0), lambda w: row_norm(w, 2.0, 2)),
     "sum": (RowNorm(0.5, 1), lambda w: row_norm(w, 0.5, 1)),
+    "largest of all": (DividedByMax(), lambda w: w / np.abs(w).max()),
+    "largest of a row": (DividedByMax("row"), lambda w: w / np.abs(w).max(1, keepdims=True)),
 }
 
 
@@ -63,6 +67,8 @@ def test_one_to_one_has_rows_of_one():
     w = normal(4)
     for constraint, expected in (
         (RowNorm(2.0), 2 * np.sign(w + 1)),
+        (DividedByMax("row"), np.sign(w + 1)),
+        (DividedByMax(), (w + 1) / np.abs(w + 1).max()),
         (Dale(SIGNS), SIGNS * np.maximum(SIGNS * (w + 1), 0)),
     ):
         rule = ThreeFactorRule((Component((Term(One("post"), One("pre")),)),), constraints=(constraint,))
@@ -75,6 +81,18 @@ def test_a_row_of_zeros_stays_zero_and_the_order_counts():
     start = np.array([[-9.0, -9.0], [2.0, 3.0]])
     _, state, _ = simulate(pair(2, 2, weight=start, rule=rule), Phase("p", 1))
     np.testing.assert_allclose(weight(state)[0], [[0, 0], [0.6, 0.8]], rtol=1e-14)
+    for over, expected in (("row", [[0, 0], [0.75, 1]]), ("all", [[0, 0], [0.75, 1]])):
+        rule = replace(rule, constraints=(Bounds(0.0), DividedByMax(over)))
+        _, state, _ = simulate(pair(2, 2, weight=start, rule=rule), Phase("p", 1))
+        np.testing.assert_array_equal(weight(state)[0], expected)
+
+
+def test_the_largest_is_that_of_a_replica():
+    rule = ThreeFactorRule((Component((Term(One("post"), One("pre")),)),), constraints=(DividedByMax(),))
+    start = normal(2, P, Q)
+    _, state, _ = simulate(pair(Q, P, weight=start, rule=rule), Phase("p", 1), replicas=2)
+    for row, w in zip(weight(state), start + 1, strict=True):
+        np.testing.assert_allclose(row, w / np.abs(w).max(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +102,7 @@ def test_a_row_of_zeros_stays_zero_and_the_order_counts():
         (lambda: Dale(0), "sign of Dale is 0; it must be"),
         (lambda: Dale([1, 2]), "sign of Dale is \\[1, 2\\]"),
         (lambda: RowNorm(0.0), "norm of RowNorm is 0.0"),
+        (lambda: DividedByMax("column"), "over of DividedByMax is 'column'; allowed: all, row"),
         (lambda: RowNorm(1.0, 3), "order of RowNorm is 3; allowed: 1, 2"),
     ],
 )

@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim import checkpoint
-from neurosim.adapter import Hold, Mean
+from neurosim import checkpoint, figure
+from neurosim.adapter import Hold, Latency, Mean, Poisson
 from neurosim.experiment import Experiment, Interrupted, Recorded, RunLoop, run, summary_table
+from neurosim.factor import post, pre
 from neurosim.lateral import LayerNorm
 from neurosim.learner import Settings
 from neurosim.network import Layered
-from neurosim.neuron import LIF, LeakyRate
+from neurosim.neuron import LIF, LeakyRate, Relay, SpikeRelay
+from neurosim.recorded import keeps_eligibility
+from neurosim.recorder import Probe
+from neurosim.rule import Component, OfComponent, Term, ThreeFactorRule
 from neurosim.rules.biohsic import BioHSIC
+from neurosim.rules.delta import Delta
 from neurosim.run_folder import open_run
 from neurosim.storage import export
 from neurosim.tasks.xor import Xor
@@ -167,21 +172,125 @@ def test_shuffled_labels_are_what_training_sees(tmp_path):
     np.testing.assert_equal(shared.learner.evaluate(shared.state, shared.train.x, shared.labels).loss.shape, (3,))
 
 
-@pytest.mark.parametrize(("epochs", "trials"), [("first_last", 10), ("last", 5), ("all", 15), ("none", 0)])
-def test_recorded_epochs(tmp_path, epochs, trials):
+@pytest.mark.parametrize(
+    ("epochs", "trials", "shown"), [("first_last", 10, 16), ("last", 5, 8), ("all", 15, 16), ("none", 0, 0)]
+)
+def test_recorded_epochs(tmp_path, epochs, trials, shown):
     run(small(recorded=Recorded(samples=5, epochs=epochs)), tmp_path, "a: 1\n")
     trace = open_run(tmp_path).recordings
     assert ("trials/sample" in trace.names) == (trials > 0)
     if trials:
-        assert len(trace.trials) == trials
-        assert trace.report("hidden0", "rate")[1].shape == (3 * trials, 1, 5)
+        assert {phase: (trace.trials["phase"] == phase).sum() for phase in ("test", "train")} == {
+            "test": trials,
+            "train": shown,  # two presentations of four samples in every epoch that counts
+        }
+        assert trace.report("hidden0", "rate")[1].shape == (3 * (trials + shown), 1, 5)
 
 
 def test_recorded_variables_and_every(tmp_path):
-    run(small(recorded=Recorded(samples=2, epochs="last", variables=("hidden0.v",), every=2)), tmp_path, "a: 1\n")
+    variables = Recorded(samples=2, epochs="last", variables=("hidden0.v",), every=2, training=0)
+    run(small(recorded=variables), tmp_path, "a: 1\n")
     trace = open_run(tmp_path).recordings
     assert [name for name in trace.names if name.startswith("report")] == ["report/hidden0/data", "report/hidden0/time"]
     assert len(trace.report("hidden0", "v")[0]) == 2 * 2
+
+
+def test_recorded_training_is_the_training(tmp_path):
+    """What is in the trace are the presentations that the network learned from, with third factors; and looking on
+    changes no bit of the run."""
+    for name, training in (("seen", 2), ("unseen", 0)):
+        run(small(recorded=Recorded(samples=5, training=training)), tmp_path / name, "a: 1\n")
+    assert (tmp_path / "seen/metrics.csv").read_bytes() == (tmp_path / "unseen/metrics.csv").read_bytes()
+    assert_equal(*(checkpoint.load(tmp_path / name / "checkpoint.npz")[0] for name in ("seen", "unseen")))
+
+    experiment, trace = small(), open_run(tmp_path / "seen").recordings
+    trials = trace.trials[trace.trials["phase"] == "train"]
+    order = experiment.order(24, 1)[0]
+    np.testing.assert_array_equal(trials["sample"][trials["epoch"] == 1], [*order[:4], *order[1:5]])
+    np.testing.assert_array_equal(trials["label"], small().build()[0].train.y[trials["sample"]])
+    assert not (open_run(tmp_path / "unseen").recordings.trials["phase"] == "train").any()
+
+    loop = RunLoop(experiment, tmp_path / "by hand", "", None, False)
+    loop.epoch, (x, y) = 1, (loop.train.x, loop.train.y)
+    rows = experiment.rows(experiment.order(24, 1), 0)
+    probes = (Probe("input_hidden0", "modulator"), Probe("input_hidden0", "weight", 2))
+    _, recording = loop.learner.train(loop.learner.init(), x[rows], y[rows], 0, probes)
+    _, modulator = trace.learning("input_hidden0", "modulator")
+    third = recording["input_hidden0.modulator"][:, 0]  # [T, B, N]; in the trace row by row of the batch
+    np.testing.assert_array_equal(modulator[:12, 0], np.moveaxis(third, 1, 0).reshape(12, 5))
+    assert (third[:, -1] != 0).any()
+    assert (third[:, :-1] == 0).all()  # the newest sample alone has a third factor
+    _, weight = trace.learning("input_hidden0", "weight")
+    np.testing.assert_array_equal(weight[1:3], recording["input_hidden0.weight"][:, :1])  # after epoch 0's one row
+    assert (weight[1] != weight[2]).any()
+
+
+def test_a_modulator_may_be_a_variable_of_the_probe(tmp_path):
+    recorded = Recorded(samples=2, epochs="last", variables=("hidden0.rate", "input_hidden0.modulator"))
+    run(small(recorded=recorded), tmp_path, "a: 1\n")
+    trace = open_run(tmp_path).recordings
+    assert trace.learning("input_hidden0", "modulator")[1].shape == (3 * 2 * 4, 1, 5)
+    assert len(trace.report("hidden0", "rate")[0]) == 3 * (2 + 2 * 4)
+
+
+def test_only_rules_with_a_memory_keep_an_eligibility():
+    assert not any(keeps_eligibility(p.rule) for p in small().build()[1].projections if p.rule is not None)
+    trace = Component((Term(post("spike"), pre("spike")),), tau=5.0)
+    later = Component((Term(post("slope"), pre("spike"), OfComponent(0)),))
+    assert keeps_eligibility(ThreeFactorRule((trace,)))
+    assert keeps_eligibility(ThreeFactorRule((Component(trace.terms), later)))
+
+
+def test_the_trace_names_the_commit_and_the_sources(tmp_path, monkeypatch):
+    for commit in ("0123abc-dirty", None):
+        monkeypatch.setattr(checkpoint, "git_commit", lambda commit=commit: commit)
+        run(small(epochs=1), tmp_path / str(commit), "a: 1\n")
+        attributes = open_run(tmp_path / str(commit)).recordings.attributes
+        assert attributes["commit"] == (commit or "unknown")
+        assert f"{attributes['package_version']}+{attributes['source_hash']}" == checkpoint.code_version()
+
+
+def test_what_cannot_be_run_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ConfigurationError, match="window is 3 samples, but the batch has 4 rows"):
+        RunLoop(small(scheme=BioHSIC(window=3)), tmp_path / "r", "", None, False)
+    RunLoop(small(), tmp_path / "r", "", None, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_rehearsal_changes_no_number(tmp_path, monkeypatch):
+    run(small(epochs=1), tmp_path / "rehearsed", "a: 1\n")
+    monkeypatch.setattr(Experiment, "rehearse", lambda *_: None)
+    run(small(epochs=1), tmp_path / "at once", "a: 1\n")
+    first, second = (checkpoint.load(tmp_path / name / "checkpoint.npz") for name in ("rehearsed", "at once"))
+    assert_equal(first[0], second[0])
+    assert (tmp_path / "rehearsed/metrics.csv").read_bytes() == (tmp_path / "at once/metrics.csv").read_bytes()
+
+
+def test_rules_for_hidden_layers_need_one(tmp_path):
+    bare = replace(small().network, hidden=())
+    with pytest.raises(ConfigurationError, match=r"network\.hidden is \[\], but biohsic acts on hidden layers only"):
+        small(network=bare).build()
+    _, network = small(network=bare, scheme=Delta()).build()
+    assert [p.rule is not None for p in network.forward()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "asked", "sent"),
+    [
+        (Hold(), None, "rate"),
+        (Poisson(outside="clip"), None, "spike"),
+        (Latency(t_max=3.0, outside="clip"), None, "spike"),
+        (Poisson(outside="clip"), Relay(), "rate"),
+        (Hold(), SpikeRelay(), "spike"),
+    ],
+)
+def test_the_input_sends_spikes_where_the_encoder_makes_them(tmp_path, encoder, asked, sent):
+    network = replace(small().network, input_neuron=asked)
+    run(small(network=network, encoder=encoder, epochs=1), tmp_path, "a: 1\n")
+    trace = open_run(tmp_path).recordings
+    assert ("input" in trace.populations) == (sent == "spike")
+    assert ("report/input/data" in trace.names) == (sent == "rate")
+    assert (tmp_path / f"figures/{'raster' if sent == 'spike' else 'activity'}_input.png").exists()
 
 
 def test_a_spiking_network_leaves_rasters_and_rates(tmp_path):
@@ -192,6 +301,17 @@ def test_a_spiking_network_leaves_rasters_and_rates(tmp_path):
     assert (tmp_path / "figures/raster_hidden0.png").stat().st_size > 1000
     assert (tmp_path / "figures/learning_curve.png").exists()
     assert opened.weights["input_hidden0"].shape == (3, 6, 2)
+
+
+def test_a_raster_shows_test_trials_not_those_of_training(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figure, "raster", lambda spikes, path, *_, **__: drawn.update({path.stem: spikes}) or path)
+    spiking = Layered(LIF(5.0, v_th=0.1, arrival="filtered"), LeakyRate(5.0, "linear"), hidden=(6,))
+    run(small(network=spiking, epochs=1), tmp_path, "a: 1\n")
+    trace = open_run(tmp_path).recordings
+    shown = trace.raster("hidden0", epoch=1, phase="test")[:, :5, 0]
+    np.testing.assert_array_equal(drawn["raster_hidden0"], np.moveaxis(shown, 1, 0).reshape(-1, 6))
+    assert drawn["raster_hidden0"].any()
 
 
 def test_evaluation_from_the_training_state_differs_from_rest(tmp_path):
@@ -277,7 +397,14 @@ def test_one_replica_in_the_title(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["modulator", "eligibility"])
-def test_what_only_learning_forms_is_no_variable_of_the_probe(field):
-    recorded = Recorded(variables=("hidden0.rate", f"input_hidden0.{field}"))
-    with pytest.raises(ConfigurationError, match=rf"cannot record input_hidden0\.{field}: it shows test samples"):
+def test_what_only_learning_forms_needs_training(field):
+    recorded = Recorded(variables=("hidden0.rate", f"input_hidden0.{field}"), training=0)
+    with pytest.raises(ConfigurationError, match=rf"cannot record input_hidden0\.{field}: .*probe\.training is 0"):
         recorded.probes(small().build()[1])
+
+
+def test_two_replicas_have_no_interval(tmp_path):
+    experiment = small(replicas=2)
+    result = run(experiment, tmp_path, "a: 1\n")
+    assert np.isnan(result.summary("test")[1])
+    assert list(summary_table(result, experiment).columns[2].cells) == ["2 replicas"] * 3

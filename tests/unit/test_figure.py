@@ -148,3 +148,5 @@ def test_mean_and_interval():
     low, high = t.interval(0.95, 4, values.mean(1), values.std(1, ddof=1) / np.sqrt(5))
     assert np.allclose([mean - half, mean + half], [low, high])
     assert np.isnan(mean_and_interval(values[:1])[1]).all()
+    assert np.isnan(mean_and_interval(values[:, :2], axis=1)[1]).all()
+    assert not np.isnan(mean_and_interval(values[:, :3], axis=1)[1]).any()

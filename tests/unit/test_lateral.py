@@ -9,7 +9,7 @@ from nets import normal, simulate
 
 from neurosim.connectivity import OneToOne
 from neurosim.factor import One, post
-from neurosim.lateral import KWinners, LayerNorm, Pullback, Softmax
+from neurosim.lateral import KWinners, LayerNorm, LogSoftmax, Pullback, Softmax
 from neurosim.modulator import Broadcast, Feedback
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import Relay
@@ -36,6 +36,7 @@ def winners(x, k):
 STEPS = {
     "layer norm": (LayerNorm(0.3), lambda x: layer_norm(x, 0.3)),
     "softmax": (Softmax(0.5), lambda x: softmax(x, 0.5)),
+    "log softmax": (LogSoftmax(), lambda x: np.log(softmax(x, 1.0))),
     "winners": (KWinners(2), lambda x: winners(x, 2)),
 }
 

@@ -135,6 +135,14 @@ def test_forward_is_the_driving_path_in_order():
     assert with_error(network, "mse")["prediction"].lateral is None
 
 
+def test_what_leads_back_from_the_output_is_not_forward():
+    """A controller: output -> controller -> hidden; a connection of the output with itself is on the way."""
+    populations = tuple(Population(name, 3, LeakyRate()) for name in ("input", "hidden", "output", "controller"))
+    wires = (("input", "hidden"), ("hidden", "output"), ("output", "controller"), ("controller", "hidden"))
+    network = Network(populations, tuple(Projection(pre, post) for pre, post in (*wires, ("output", "output"))))
+    assert [p.name for p in network.forward()] == ["input_hidden", "hidden_output", "output_output"]
+
+
 def test_parts_that_are_there_are_left_alone():
     network = with_error(Layered(LeakyRate(), LeakyRate(), (3,))(2, 2))
     again = with_error(network, "mse")

@@ -127,9 +127,15 @@ POSITIVE = {
 FINITE = {"v_th", "v_reset", "v_rest", "v_t", "e_exc", "e_inh", "a", "b", "c", "d", "amplitude", "first", "last",
           "mean", "proportional", "beta", "gain"}  # fmt: skip
 WORDS = {"reset", "arrival", "integration", "activation", "leak_of"}
-NOT_NEGATIVE = {"t_ref", "tau_basal", "tau", "std", "rate", "start", "stop"}
+NOT_NEGATIVE = {"t_ref", "tau_basal", "tau_apical", "tau", "std", "rate", "start", "stop"}
 BAD = (
-    [(name, parameter, bad) for name, parameter in PARAMETERS if parameter in POSITIVE for bad in (0.0, -1.0, np.nan)]
+    [
+        (name, parameter, bad)
+        for name, parameter in PARAMETERS
+        if parameter in POSITIVE
+        for bad in (0.0, -1.0, np.nan)
+        if (name, parameter, bad) != ("TwoCompartment", "tau_mem", 0.0)  # no memory
+    ]
     + [(name, parameter, np.inf) for name, parameter in PARAMETERS if parameter in POSITIVE - {"tau_leak"}]
     + [(name, parameter, bad) for name, parameter in PARAMETERS if parameter in FINITE for bad in (np.nan, np.inf)]
     + [(name, parameter, "nonsense") for name, parameter in PARAMETERS if parameter in WORDS]
@@ -281,6 +287,34 @@ def test_two_compartments_agree_without_apical_input() -> None:
     np.testing.assert_array_equal(recorded["rate"], recorded["basal_rate"])
     recorded = simulate(neurons.TwoCompartment(tau_basal=0.0), 1.0, inputs, steps=50, size=4)
     np.testing.assert_array_equal(recorded["v_basal"], inputs["basal"])
+
+
+def test_the_apical_compartment_is_what_adds_to_the_basal_rate() -> None:
+    """Forward Euler: v_apical += dt / tau_apical (apical - v_apical), v += dt / tau_mem (basal + v_apical - v)."""
+    neuron = neurons.TwoCompartment(4.0, 0.0, 2.0, integration="euler")
+    inputs = drive(neuron, 50, 4)
+    recorded = simulate(neuron, 0.5, inputs, steps=50, size=4)
+    v = v_apical = np.zeros(4)
+    for t in range(50):
+        v_apical = v_apical + 0.5 / 2.0 * (inputs["apical"][t] - v_apical)
+        v = v + 0.5 / 4.0 * (inputs["basal"][t] + v_apical - v)
+        np.testing.assert_allclose(recorded["v_apical"][t], v_apical, rtol=0, atol=1e-14)
+        error = np.tanh(v) - np.tanh(inputs["basal"][t])
+        np.testing.assert_allclose(recorded["prediction_error"][t], error, rtol=0, atol=1e-14)
+
+
+def test_without_time_constants_two_compartments_have_no_memory() -> None:
+    for integration in ("exact", "euler"):
+        neuron = neurons.TwoCompartment(0.0, 0.0, 0.0, integration=integration)
+        inputs = drive(neuron, 50, 4)
+        recorded = simulate(neuron, 0.5, inputs, steps=50, size=4)
+        np.testing.assert_allclose(recorded["rate"], np.tanh(inputs["basal"] + inputs["apical"]), rtol=0, atol=1e-15)
+
+
+def test_sample_and_hold() -> None:
+    basal, gate = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([[1.0], [0.0], [0.0], [1.0]])
+    recorded = simulate(neurons.SampleAndHold(), 1.0, {"basal": basal, "gate": gate}, steps=4, size=1)
+    np.testing.assert_array_equal(recorded["rate"][:, 0], [1.0, 1.0, 1.0, 4.0])
 
 
 def test_relu_has_slope_zero_at_zero() -> None:

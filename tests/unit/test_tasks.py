@@ -416,7 +416,20 @@ def test_every_class_has_its_config():
     assert [f"{path.parent.name}/{path.stem}" for path in FILES] == [
         *(f"decoder/{name}" for name in ("count", "last", "mean", "mean_rate")),
         *(f"encoder/{name}" for name in ("hold", "latency", "poisson")),
-        *(f"task/{name}" for name in ("digits", "fashion_mnist", "linear", "mnist", "xor")),
+        *(
+            f"task/{name}"
+            for name in (
+                "cifar10",
+                "delayed_recall",
+                "digits",
+                "fashion_mnist",
+                "linear",
+                "mnist",
+                "sine",
+                "store_recall",
+                "xor",
+            )
+        ),
     ]
 
 
@@ -425,7 +438,8 @@ def test_a_config_lists_every_parameter_with_its_default_and_a_comment(path):
     config = yaml.safe_load(path.read_text())
     kind = get_class(config.pop("_target_"))
     assert kind.__name__ == path.stem.title().replace("_", "")
-    assert config == {one.name: one.default for one in fields(kind)}
+    defaults = {one.name: one.default for one in fields(kind)}
+    assert config == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     for line in path.read_text().splitlines():
         assert line.startswith(("#", "_target_:", "name:")) or "  # " in line, line
     assert instantiate(OmegaConf.load(path)) == kind()

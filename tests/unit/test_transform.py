@@ -22,6 +22,7 @@ from neurosim.transform import (
     Momentum,
     Normalised,
     Rate,
+    Scale,
     Schedule,
     WeightDecay,
     flatten,
@@ -52,6 +53,8 @@ def adam(g, m, v, count, beta1, beta2, epsilon):
 EXPECTED = {
     "rate": (Rate(0.3), lambda g, w, k, m: (0.3 * g, m)),
     "rate per synapse": (Rate(np.abs(START)), lambda g, w, k, m: (np.abs(START) * g, m)),
+    "scale": (Scale(-0.3), lambda g, w, k, m: (-0.3 * g, m)),
+    "scale per synapse": (Scale(START), lambda g, w, k, m: (START * g, m)),
     "schedule": (Schedule(4), lambda g, w, k, m: ((1 - min(k / 4, 1)) * g, m)),
     "schedule to 0.2": (Schedule(3, 0.2), lambda g, w, k, m: ((1 - 0.8 * min(k / 3, 1)) * g, m)),
     "heavyball": (Momentum(0.7), lambda g, w, k, m: (0.7 * m + g,) * 2),
@@ -73,7 +76,7 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_pointwise_and_rows(name, replicas):
     transform, reference = EXPECTED[name]
-    bias = (Rate(0.0),) if name == "rate per synapse" else None
+    bias = (Rate(0.0),) if name.endswith("per synapse") else None
     weights, _, changes = changed(transform, bias=bias, replicas=replicas)
     w, memory = START, np.zeros_like(START)
     for k, g in enumerate(changes):
@@ -124,6 +127,7 @@ def test_heterosynaptic_is_the_linear_solve(alpha, block):
 
 ERRORS = {
     "rate": (lambda: Rate(-0.1), "lr is -0.1; it must be a finite number >= 0"),
+    "scale": (lambda: Scale(np.array([1.0, np.inf])), "by of Scale is "),
     "rates": (lambda: Rate(np.array([0.1, np.nan])), "lr is "),
     "total": (lambda: Schedule(0), "total of Schedule \\(updates\\) is 0"),
     "beta": (lambda: Momentum(1.0), "beta of Momentum is 1.0; it must be in \\[0, 1\\)"),
@@ -141,6 +145,14 @@ ERRORS = {
     "alpha 1": (
         lambda: Heterosynaptic(1.0, 3),
         "alpha of Heterosynaptic is 1.0; it must be in \\(-0.5, 1\\) for block 3",
+    ),
+    "grouping": (
+        lambda: Heterosynaptic(0.1, 3, "column"),
+        "grouping of Heterosynaptic is 'column'; allowed: row, permuted, flat",
+    ),
+    "normalise": (
+        lambda: Heterosynaptic(0.1, 3, normalise="max"),
+        "normalise of Heterosynaptic is 'max'; allowed: none, trace, norm",
     ),
     "alpha low": (lambda: Heterosynaptic(-0.5, 3), "alpha of Heterosynaptic is -0.5"),
     "optimizer": (lambda: optimizer("lion", 0.1), "optimizer is 'lion'; allowed: none, momentum, adam, adamw"),

@@ -1,0 +1,329 @@
+"""From a plan and a phase to a program, in the order of `reference.py`: deliver and integrate, teach, filter, learn,
+record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.learning import Plastic, finish, why_not
+from neurosim.backends.cpu.modulators import vector, vectorised, window_coefficients
+from neurosim.backends.cpu.program import Program
+from neurosim.backends.cpu.workspace import WorkMoment, Workspace
+from neurosim.backends.cpu.writer import Buffer, Kernel
+from neurosim.backends.moment import label
+from neurosim.backends.needs import CONSTANT, leaves, released_by
+from neurosim.backends.reference import Context
+from neurosim.backends.resolve import Synapses
+from neurosim.backends.simulator import State
+from neurosim.backends.tape import Tape
+from neurosim.modulator import HSIC
+from neurosim.phase import Held, Phase
+from neurosim.random import Stream
+from neurosim.rule import ThreeFactorRule
+from neurosim.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from neurosim.backends.cpu.simulator import Cpu
+
+
+class Builder:
+    """Writes the program of one kind of phase, and holds what its Python calls need while it runs."""
+
+    def __init__(self, simulator: Cpu, work: Workspace, phase: Phase, tape: Tape):
+        self.simulator, self.work, self.phase, self.tape = simulator, work, phase, tape
+        self.plan, self.dtype = simulator.plan, simulator.dtype_name
+        self.batch = work.size[1]
+        self.result = Program()
+        rules = [s.name for s, _ in simulator.learning.local]
+        self.learns = {
+            name for name in rules if (phase.learn if isinstance(phase.learn, bool) else name in phase.learn)
+        }
+        self.deliveries = {name: Delivery(simulator, work, one) for name, one in self.plan.synapses.items()}
+        self.plastic: list[Plastic] = []
+        self.coefficients: list[tuple[Synapses, HSIC, Array]] = []
+        self.wanted = set(self._wanted())
+        self.samples = np.zeros(self.batch, np.int64)
+        self.recorded: dict[str, Array] = {}
+        self.recorders: dict[str, Kernel] = {}
+        self.filled: set[str] = set()  # ports at which something has arrived
+        self.moment: WorkMoment | None = None
+        self.context: Context
+        self.learned: dict[str, Any]
+        self.eligibility: dict[str, Any]
+        # Rows may be run apart where nothing sums over them.
+        self.rows_apart = not self.learns
+
+    # ---- what is read -----------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> Iterator[str]:
+        """Labels that something other than their own neuron reads."""
+        yield from self.simulator.memories
+        for synapses in self.plan.synapses.values():
+            yield f"{synapses.pre.name}.{synapses.sent}"
+            if synapses.projection.release is not None:
+                yield f"{released_by(synapses.name)}.released"
+        for source, own, _, _ in self.simulator.filters:
+            yield from (source, own)
+        for synapses in self.plan.plastic():
+            rule = synapses.projection.rule
+            if isinstance(rule, ThreeFactorRule):
+                for end, factors in ((synapses.post, rule.post_factors()), (synapses.pre, rule.pre_factors())):
+                    yield from (label(end.name, leaf) for factor in factors for leaf in leaves(factor))
+        for probe in self.tape.probes:
+            yield probe.key
+        for population in self.plan.network.populations:
+            if population.lateral is not None:
+                yield f"{population.name}.{population.axon}"
+
+    # ---- the program ------------------------------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        for name in self.plan.order:
+            self._population(name)
+        for synapses in self.plan.teaching:
+            if synapses.name not in self.phase.silent:
+                port = f"{synapses.post.name}.{synapses.port}"
+                self._deliver(synapses, port, first=port not in self.filled)
+                self.filled.add(port)
+        self._silent_ports()
+        for source, own, mode, decay in self.simulator.filters:
+            if source.startswith(CONSTANT + ".") and "~" not in source:
+                self.work.buffer(source).array[...] = 1.0
+            size = self.batch, self.work.width(own)
+            buffers = self.work.buffer(source), self.work.buffer(own)
+            self.result.add(kernels.trace(self.dtype, size, *buffers, mode, decay))
+        self._learning()
+        self._recording()
+        return self.result
+
+    def _population(self, name: str) -> None:
+        simulator, cell = self.simulator, self.simulator.cells[name]
+        given = self._drives_of(name)
+        arriving = [s for s in self.plan.driving[name] if s.name not in self.phase.silent]
+        alone = (
+            {port for port, sources in given.items() if len(sources) == 1}
+            - {f"{name}.{s.port}" for s in arriving}
+            - self.wanted
+        )
+        for synapses in arriving:
+            port = f"{name}.{synapses.port}"
+            self._deliver(synapses, port, first=port not in self.filled)
+            self.filled.add(port)
+        for port, drives in given.items():
+            if port in alone and port in cell.ports:
+                continue
+            for drive in drives:
+                size = self.batch, cell.units
+                first = port not in self.filled
+                self.result.add(kernels.add_drive(self.dtype, size, drive, self.work.buffer(port), first))
+                self.filled.add(port)
+        inputs: list[Any] = [
+            given[port][0] if port in alone else self.work.buffer(port) if port in self.filled else None
+            for port in cell.ports
+        ]
+        draws = [self._noise(name, kind) for kind in self.plan.neurons[name].draws]
+        states = [self.work.buffer(own) for own in cell.state_labels]
+        outputs = [self.work.buffer(own) if own in self.wanted else None for own in cell.outputs]
+        if cell.lateral is not None:
+            outputs[0] = self.work.buffer(f"{cell.outputs[0]}|raw")
+        constants = tuple(self.plan.neurons[name].constants(self.plan.dt))
+        size = self.batch, cell.units
+        self.result.add(
+            kernels.integrate(self.dtype, self.plan.neurons[name], constants, size, states, inputs, draws, outputs)
+        )
+        if cell.lateral is not None:
+            self._lateral(name)
+        for own in simulator.releases:
+            if self.plan.synapses[own].pre.name == name:
+                self._release(own)
+        axon = f"{name}.{self.plan.network[name].axon}"
+        if any(delivery.by_events and delivery.source == axon for delivery in self.deliveries.values()):
+            events = self.work.spikes(axon)
+            self.result.add(kernels.collect(self.dtype, size, self.work.buffer(axon), events))
+
+    def _drives_of(self, name: str) -> dict[str, list[tuple[str, bool]]]:
+        """Drives of a population by port label: (drive, held)."""
+        found: dict[str, list[tuple[str, bool]]] = {}
+        place = 0
+        for target, value in self.phase.drive.items():
+            population, _, port = target.partition(".")
+            if population == name:
+                port = port or self.plan.network[name].neuron.ports[0]
+                drive = f"{name}.{port}#{place}", isinstance(value, Held)
+                found.setdefault(f"{name}.{port}", []).append(drive)
+                place += 1
+        return found
+
+    def _noise(self, name: str, kind: str) -> Buffer:
+        out = self.work.buffer(f"{name}.|{kind}" if self.phase.noise else f"{name}.|no {kind}")
+        if not self.phase.noise:
+            out.array[...] = 1.0 if kind == "uniform" else 0.0
+            return out
+        key = Stream(self.plan.seed, f"noise/{name}/{kind}").key
+        size = self.batch, self.work.width(name)
+        self.result.add(kernels.noise(self.dtype, kind, key, size, self.samples, out))
+        return out
+
+    def _lateral(self, name: str) -> None:
+        cell, axon = self.simulator.cells[name], f"{name}.{self.plan.network[name].axon}"
+        raw = self.work.buffer(f"{axon}|raw")
+        if vectorised(self, name):
+            size, constants = (self.batch, cell.units), cell.lateral.constants()
+            out = self.work.buffer(axon)
+            self.result.add(vector(self.dtype, size, cell.lateral.vector[0], [raw], [0], constants, out))
+            return
+
+        def lateral(t: int) -> None:
+            now = self.at(t)
+            now.now[axon] = cell._lateral(now.now[f"{axon}|raw"], now)
+
+        self.result.add(lateral, f"the lateral of {name!r} runs in torch")
+
+    def _release(self, name: str) -> None:
+        synapses = self.plan.synapses[name]
+        own, model = released_by(name), synapses.release
+        states = [self.work.buffer(f"{own}.{state}") for state in model.states]
+        spikes = self.work.buffer(f"{synapses.pre.name}.{synapses.sent}")
+        out = self.work.buffer(f"{own}.released")
+        size = self.batch, synapses.pre.units
+        constants = tuple(model.constants(self.plan.dt))
+        self.result.add(kernels.integrate(self.dtype, model, constants, size, states, [spikes], [], [out]))
+
+    def _deliver(self, synapses: Synapses, port: str, first: bool) -> None:
+        delivery, out = self.deliveries[synapses.name], self.work.buffer(port)
+        found = delivery.kernels(out, first, self.deliveries)
+        for kernel in found:
+            self.result.add(kernel)
+        if found:
+            return
+
+        def deliver(t: int) -> None:
+            now = self.at(t)
+            value = self.simulator.deliver(synapses, now, self.context)
+            now.now[port] = value if first else _joined(now.now[port], value, synapses.combine)
+
+        self.result.add(deliver, f"projection {synapses.name!r} ({delivery.reason}) runs in torch")
+
+    def _silent_ports(self) -> None:
+        """Ports that are read or were used before, but where nothing arrives in this phase, hold zeros."""
+        for population in self.plan.network.populations:
+            for name in (*population.neuron.ports, *population.neuron.teaching):
+                port = f"{population.name}.{name}"
+                if port not in self.filled and (port in self.wanted or port in self.work.buffers):
+                    size = self.batch, population.units
+                    self.result.add(kernels.clear(self.dtype, size, self.work.buffer(port)))
+
+    def _learning(self) -> None:
+        """Rules that have a kernel, then all others at once in torch."""
+        for synapses, rule in self.simulator.learning.local:
+            delivery = self.deliveries[synapses.name]
+            reason = why_not(self, delivery, rule)
+            if synapses.name in self.learns and not reason:
+                plastic = Plastic(self, delivery, rule)
+                self.plastic.append(plastic)
+                for kernel in plastic.kernels():
+                    self.result.add(kernel)
+        compiled = {plastic.name for plastic in self.plastic}
+        others = [(s, rule) for s, rule in self.simulator.learning.local if s.name in self.learns - compiled]
+        elsewhere = {s.name for s, _ in self.simulator.learning.local} - {s.name for s, _ in others}
+        if not others:
+            return
+
+        def learn(t: int) -> None:
+            step = t - self.context.clock
+            self.eligibility = self.simulator.learning.step(
+                self.at(t), self.eligibility, self.learned, self.context, step, elsewhere
+            )
+            for delivery in self.deliveries.values():
+                if delivery.synapses.name not in compiled:
+                    delivery.refresh(self.learned, self.context)
+
+        reasons = [f"{s.name!r}: {why_not(self, self.deliveries[s.name], rule)}" for s, rule in others]
+        self.result.add(learn, f"torch learns ({'; '.join(reasons)})")
+
+    # ---- recording --------------------------------------------------------------------------------------------------
+
+    def _recording(self) -> None:
+        for probe in self.tape.probes:
+            if self.plan.network.has(probe.target):
+                units = np.arange(self.work.width(probe.key)) if probe.units is None else np.array(probe.units)
+                count = -(-self.phase.steps // probe.every)
+                rows = np.zeros((count, *self.work.size, len(units)), self.work.dtype)
+                self.recorded[probe.key] = rows
+                size = self.batch, self.work.width(probe.key)
+                source = self.work.buffer(probe.key)
+                kernel = kernels.record(self.dtype, size, source, rows, probe.every, units.astype(np.int64))
+                self.recorders[probe.key] = kernel
+                self.result.add(kernel)
+        others = [probe for probe in self.tape.probes if probe.key not in self.recorded]
+        if others:
+
+            def write(t: int) -> None:
+                moment = self.at(t)
+                self._show(moment, t)
+                activity = {"batch": self.batch, "eligibility": self.eligibility}
+                self.tape.write(moment, activity, self.learned, others)
+
+            self.result.add(write, "weights, eligibilities and modulators are recorded by torch")
+
+    # ---- while it runs ----------------------------------------------------------------------------------------------
+
+    def begin(self, context: Context, state: State, tape: Tape) -> None:
+        self.context, self.learned, self.tape = context, context.learned, tape
+        self.eligibility, self.moment, self.finished = state.activity["eligibility"], None, False
+        self.samples[:] = context._samples.numpy()
+        for delivery in self.deliveries.values():
+            delivery.refresh(self.learned, context)
+        for plastic in self.plastic:
+            plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
+        for synapses, modulator, coefficient in self.coefficients:
+            coefficient[...] = window_coefficients(modulator, context, synapses.post.units).numpy()
+        for probe in tape.probes:
+            if probe.key in self.recorders:
+                self.recorders[probe.key].block[kernels.FIRST] = tape.first(probe, context.clock)
+
+    def end(self, clock: int) -> None:
+        self._finish()
+        self._eligibilities()
+        for probe in self.tape.probes:
+            if probe.key in self.recorded:
+                steps = range(self.tape.first(probe, self.context.clock), clock, probe.every)
+                self.tape.keep(probe, torch.from_numpy(self.recorded[probe.key][: len(steps)].copy()), steps)
+
+    def _finish(self) -> None:
+        """The end of learning in this phase, once: before its last rows are recorded."""
+        if not self.finished:
+            finish(self, self.learned, self.context.phase.steps)
+            self.finished = True
+
+    def _eligibilities(self) -> None:
+        kept = {plastic.name: plastic.eligibility() for plastic in self.plastic if plastic.name in self.eligibility}
+        self.eligibility = {**self.eligibility, **kept}
+
+    def _show(self, moment: WorkMoment, t: int) -> None:
+        """What compiled rules hold, where the tape looks for it."""
+        self._eligibilities()
+        if t == self.context.clock + self.context.phase.steps - 1:
+            self._finish()
+        for plastic in self.plastic:
+            if not self.finished:
+                plastic.weights(self.learned)
+            if plastic.forms(t):
+                moment.modulators[plastic.name] = plastic.third_factor(t)
+
+    def at(self, t: int) -> WorkMoment:
+        """The step at clock t, for Python calls."""
+        if self.moment is None or self.moment.clock != t:
+            self.moment = WorkMoment(self.work, self.learned, t)
+        return self.moment
+
+
+def _joined(old: Tensor, value: Tensor, combine: str) -> Tensor:
+    return torch.maximum(old, value) if combine == "max" else old + value

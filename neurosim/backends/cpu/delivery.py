@@ -1,0 +1,131 @@
+"""One projection on the CPU: its weights in the order in which they are read, and the kernel that delivers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.workspace import Workspace
+from neurosim.backends.cpu.writer import Buffer, Kernel
+from neurosim.backends.needs import released_by
+from neurosim.backends.reference import Context
+from neurosim.backends.resolve import Synapses
+from neurosim.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from neurosim.backends.cpu.simulator import Cpu
+
+MATRIX_PRODUCT = 2**15  # multiplications a step from which a dense matrix product of rates is torch's
+
+
+class Delivery:
+    """`weight` is laid out with the pre neuron first, so that a spike reads one run of memory."""
+
+    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses):
+        self.simulator, self.work, self.synapses = simulator, work, synapses
+        self.source = (
+            f"{synapses.pre.name}.{synapses.sent}"
+            if synapses.projection.release is None
+            else f"{released_by(synapses.name)}.released"
+        )
+        self.tied_to = synapses.projection.tied[0] if synapses.projection.tied else ""
+        how = synapses.projection.tied[1] if synapses.projection.tied else ""
+        self.transposed = how == "transpose" and synapses.kind == "dense"
+        self.reason = self._reason()
+        self.by_events = synapses.kind == "sparse" and not self.reason and self._spikes()
+        self.levels: list[tuple[int, Array]] = []  # edges: delay, and where the edges of each pre neuron begin
+        self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
+        self.weight: Array | None = None
+        self.bias: Array | None = None
+        if not self.reason:
+            self.weight, self.bias = self._places()
+
+    def _spikes(self) -> bool:
+        return self.synapses.projection.release is None and self.synapses.sent == "spike"
+
+    def _reason(self) -> str:
+        """Why torch delivers, or ""."""
+        synapses = self.synapses
+        if synapses.kind == "convolution":
+            return "a convolution"
+        if synapses.combine != "sum":
+            return "a port that combines by max"
+        if self.tied_to and not self.transposed:
+            return "a tie by sign"
+        size = synapses.post.units * synapses.pre.units * self.work.size[1]
+        if synapses.kind == "dense" and not self._spikes() and size >= MATRIX_PRODUCT:
+            return "a large matrix product of rates"
+        return ""
+
+    def _places(self) -> tuple[Array, Array | None]:
+        synapses, replicas, dtype = self.synapses, self.work.size[0], self.work.dtype
+        bias = np.zeros((replicas, synapses.post.units), dtype) if synapses.has_bias else None
+        if synapses.kind == "dense" and not self.transposed:
+            return np.zeros((replicas, synapses.pre.units, synapses.post.units), dtype), bias
+        if synapses.kind == "one_to_one" or self.transposed:
+            return np.zeros((replicas, synapses.post.units), dtype), bias  # transposed: the other's weight is read
+        edges: Any = synapses.edges
+        post, pre = edges.post.numpy(), edges.pre.numpy()
+        delay = synapses.delay.numpy() if isinstance(synapses.delay, Tensor) else np.full(len(post), synapses.delay)
+        self.order = np.lexsort((post, pre, delay))
+        self.post = (post[self.order] % synapses.post.units).astype(np.int32)
+        for level in np.unique(delay):
+            chosen = np.flatnonzero(delay[self.order] == level)
+            counts = np.bincount(pre[self.order[chosen]], minlength=replicas * synapses.pre.units)
+            pointer = chosen[0] + np.concatenate(([0], np.cumsum(counts)))
+            self.levels.append((int(level), pointer.astype(np.int64)))
+        return np.zeros(len(post), dtype), bias
+
+    def refresh(self, learned: dict[str, Any], context: Context) -> None:
+        """Take over the weights that deliver, where they are not those of the last time."""
+        if self.weight is None:
+            return
+        learning, synapses = self.simulator.learning, self.synapses
+        weight = learning.effective_weight(synapses, learned, context)
+        bias = learning.effective_bias(synapses, learned, context) if self.bias is not None else None
+        if weight is not self.seen[0] and not self.transposed:
+            if synapses.kind == "dense":
+                self.weight[...] = weight.transpose(-1, -2).numpy()
+            elif synapses.kind == "sparse":
+                np.take(weight.numpy(), self.order, out=self.weight)
+            else:
+                self.weight[...] = weight.numpy()
+        if bias is not None and bias is not self.seen[1] and self.bias is not None:
+            self.bias[...] = bias.numpy()
+        self.seen = weight, bias
+
+    def kernels(self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery]) -> list[Kernel]:
+        """The kernels that add to the port `out`; none where torch delivers."""
+        if self.weight is None:
+            return []
+        if self.synapses.kind == "sparse":
+            return self._by_edges(out, first)
+        synapses, work, delay = self.synapses, self.work, self.synapses.delay
+        assert isinstance(delay, int)
+        source, dtype, batch = work.buffer(self.source), str(work.dtype), work.size[1]
+        if synapses.kind == "one_to_one":
+            size = batch, synapses.post.units
+            return [kernels.one_to_one(dtype, size, source, delay, self.weight, self.bias, out, first)]
+        shape = batch, synapses.post.units, synapses.pre.units
+        weight = deliveries[self.tied_to].weight if self.transposed else self.weight
+        assert weight is not None
+        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+
+    def _by_edges(self, out: Buffer, first: bool) -> list[Kernel]:
+        """One kernel per delay."""
+        synapses, work = self.synapses, self.work
+        assert self.weight is not None
+        shape = work.size[1], synapses.post.units, synapses.pre.units
+        source, events = work.buffer(self.source), work.spikes(self.source) if self.by_events else None
+        made = []
+        nothing = 1, np.zeros(work.size[0] * shape[2] + 1, np.int64)  # no edge at all: the port is cleared
+        levels = self.levels or [nothing]
+        for number, (delay, pointer) in enumerate(levels):
+            bias = self.bias if number == len(levels) - 1 else None
+            edges = pointer, self.post, self.weight
+            fresh = first and number == 0
+            made.append(kernels.sparse(str(work.dtype), shape, source, delay, events, *edges, bias, out, fresh))
+        return made

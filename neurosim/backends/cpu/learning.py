@@ -1,0 +1,281 @@
+"""Which rules run as kernels, their memories in the order in which kernels read them, and what is due at a phase's end.
+
+A rule whose change is due in every step is one kernel: eligibility, change, transforms and bounds. One that gathers its
+change over a phase has a kernel that gathers, and the reference's update at the end. What has no kernel stays with the
+reference's `Learning.step`, and `show` says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.factors import Factors, Place
+from neurosim.backends.cpu.modulators import modulator_place
+from neurosim.backends.cpu.plasticity import COUNT, FORM, FULL, Synaptic, learn
+from neurosim.backends.cpu.writer import Kernel
+from neurosim.backends.learning import mean_change
+from neurosim.backends.needs import CONSTANT
+from neurosim.backends.update import Part, Update, make_updates
+from neurosim.constraint import Bounds
+from neurosim.rule import SynapseNoise, ThreeFactorRule
+from neurosim.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from neurosim.backends.cpu.build import Builder
+
+
+def why_not(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
+    """Why the rule of a projection has no kernel, or ""."""
+    synapses = delivery.synapses
+    if delivery.weight is None:
+        return delivery.reason
+    if not isinstance(synapses.delay, int):
+        return "its delay differs by synapse"
+    if synapses.projection.transfer is not None:
+        return "its weight passes through a transfer function"
+    ties = [one for one in builder.deliveries.values() if one.tied_to == synapses.name]
+    if not all(one.transposed for one in ties):
+        return "another projection has the signs of its weights"
+    if rule.reduce == "sequential":
+        return "it takes the rows of a batch one after the other"
+    if any(isinstance(term.gain, SynapseNoise) for component in rule.components for term in component.terms):
+        return "it perturbs its weights"
+    if hasattr(rule.modulator, "pre_factors"):
+        return "its modulator differs by synapse"
+    for part in builder.simulator.learning.parts[synapses.name]:
+        if None in part.steps:
+            names = [type(t).__name__ for t, step in zip(part.chain, part.steps, strict=True) if step is None]
+            return f"its transform {names[0]} looks at neighbouring synapses"
+    if rule.when == "step" and not all(isinstance(constraint, Bounds) for constraint in rule.constraints):
+        return "its constraint looks at neighbouring synapses"
+    return ""
+
+
+class Plastic:
+    """One projection whose rule runs as kernels."""
+
+    def __init__(self, builder: Builder, delivery: Delivery, rule: ThreeFactorRule):
+        self.builder, self.delivery, self.rule = builder, delivery, rule
+        self.synapses = delivery.synapses
+        self.name = self.synapses.name
+        self.parts = builder.simulator.learning.parts[self.name]
+        self.modulator = modulator_place(builder, delivery, rule)
+        self.factors = Factors(builder.work, builder.plan.dt, self.name)
+        self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
+        self.learn = {part.name: learn(builder.dtype, self.synaptic[part.name]) for part in self.parts}
+
+    @property
+    def at_once(self) -> bool:
+        """Is every step's change made in that step?"""
+        return self.rule.when == "step"
+
+    def kernels(self) -> list[Kernel]:
+        """What fills the factors, then what learns."""
+        return [*self.factors.kernels, *(self.learn[part.name] for part in self.parts)]
+
+    # ---- building ---------------------------------------------------------------------------------------------------
+
+    def _synaptic(self, part: Part) -> Synaptic:
+        synapses, work, rule = self.synapses, self.builder.work, self.rule
+        replicas, batch = work.size
+        bias = part.name == "bias"
+        kind = "dense" if bias else synapses.kind
+        posts = [[self._post(term.post) for term in component.terms] for component in rule.components]
+        pres = [[self._pre(term.pre, bias) for term in component.terms] for component in rule.components]
+        decays = [None if one.decay is None else self._post(one.decay) for one in rule.components]
+        weight = self.delivery.bias if bias else self.delivery.weight
+        assert weight is not None
+        chain = part.chain if self.at_once else ()
+        synaptic = Synaptic(
+            rule=rule,
+            kind=kind,
+            size=(replicas, batch, synapses.post.units, 1 if bias or kind == "one_to_one" else synapses.pre.units),
+            weight=weight,
+            posts=posts,
+            pres=pres,
+            decays=decays,
+            modulator=self.modulator,
+            chain=chain,
+            constants=[tuple(self._laid(part, value) for value in values) for values in part.constants[: len(chain)]],
+            gains={
+                key[2:]: self._laid(part, value)
+                for key, value in self.builder.simulator.learning.gains.items()
+                if key[:2] == (self.name, part.name)
+            },
+            dt=self.builder.plan.dt,
+            shown=any(one.key == f"{self.name}.eligibility" for one in self.builder.tape.probes),
+            slots=[[np.zeros_like(weight) for _ in transform.memory] for transform in chain],
+            change=None if self.at_once else np.zeros_like(weight),
+            bounds=tuple(rule.constraints) if self.at_once and not bias else (),
+        )
+        if kind == "sparse":
+            synaptic.post = self.delivery.post
+            size = replicas * synapses.pre.units + 1
+            synaptic.pointer = self.delivery.levels[0][1] if self.delivery.levels else np.zeros(size, np.int64)
+        shape: tuple[int, ...] = (batch, len(weight)) if kind == "sparse" else (replicas, batch, *synaptic.size[3:1:-1])
+        if kind == "one_to_one":
+            shape = (replicas, batch, synapses.post.units)
+        synaptic.memories = [np.zeros(shape, work.dtype) for _ in synaptic.kept]
+        return synaptic
+
+    def _post(self, factor: Any) -> Place:
+        return self.factors.place(self.synapses.post.name, factor, self.synapses.dendritic)
+
+    def _pre(self, factor: Any, bias: bool) -> Place:
+        if bias:
+            return self.factors.place(CONSTANT, factor, 0)
+        delay = self.synapses.delay
+        assert isinstance(delay, int)
+        return self.factors.place(self.synapses.pre.name, factor, delay)
+
+    def _laid(self, part: Part, value: Any) -> Any:
+        """A number, or numbers in the layout of the weight, in the order of the kernels."""
+        if not isinstance(value, Tensor):
+            return value
+        if part.name == "bias":
+            return value.expand(self.builder.work.size[0], -1).numpy().copy()
+        return self._ordered(value).copy()
+
+    def _ordered(self, value: Tensor) -> Array:
+        """`[..., P, Q]` with the pre neuron first; edges sorted by it."""
+        if self.synapses.kind == "dense":
+            array: Array = value.transpose(-1, -2).numpy()
+        elif self.synapses.kind == "sparse":
+            array = value.numpy()[..., self.delivery.order]
+        else:
+            array = value.numpy()
+        return array
+
+    def _tensor(self, part: str, array: Array) -> Tensor:
+        """A copy of a kernel's array in the layout of the weight."""
+        if part == "bias" or self.synapses.kind == "one_to_one":
+            return torch.from_numpy(array.copy())
+        if self.synapses.kind == "dense":
+            return torch.from_numpy(array.copy()).transpose(-1, -2)
+        back = np.empty_like(array)
+        back[..., self.delivery.order] = array
+        return torch.from_numpy(back)
+
+    # ---- a run ------------------------------------------------------------------------------------------------------
+
+    def begin(self, learned: dict[str, Any], eligibility: dict[str, Any], clock: int, steps: int) -> None:
+        """Take over the memories of a state."""
+        for part in self.parts:
+            synaptic, kernel = self.synaptic[part.name], self.learn[part.name]
+            for slots, arrays in zip(learned["transform"][self.name][part.name], synaptic.slots, strict=False):
+                for slot, array in zip(slots.values(), arrays, strict=True):
+                    array[...] = slot.numpy() if part.name == "bias" else self._ordered(slot)
+            kept = eligibility.get(self.name, {}).get(part.name, ())
+            for memory, index in zip(synaptic.memories, synaptic.kept, strict=True):
+                self._load_eligibility(part.name, memory, kept[index] if kept else None)
+            waiting = learned["change"][self.name].get(part.name)
+            if synaptic.change is not None:
+                change: Any = 0.0
+                if waiting is not None:
+                    change = waiting["sum"].numpy() if part.name == "bias" else self._ordered(waiting["sum"])
+                synaptic.change[...] = change
+            kernel.block[COUNT] = learned["count"][self.name]
+            kernel.block[FULL] = -1 if self._within(synaptic) else clock
+            kernel.block[FORM] = clock + steps - 1 if self.rule.accumulate == "last" and not self.at_once else clock
+
+    @staticmethod
+    def _within(synaptic: Synaptic) -> bool:
+        """Do all weights obey their bounds?"""
+        low = max((one.w_min for one in synaptic.bounds if one.w_min is not None), default=-np.inf)
+        high = min((one.w_max for one in synaptic.bounds if one.w_max is not None), default=np.inf)
+        weight = synaptic.weight
+        return not synaptic.bounds or bool(weight.size == 0 or (weight.min() >= low and weight.max() <= high))
+
+    def _load_eligibility(self, part: str, memory: Array, value: Tensor | None) -> None:
+        if value is None or not value.numel():
+            memory[...] = 0.0
+        elif part == "bias":
+            memory[...] = value.transpose(-1, -2).numpy()
+        else:
+            memory[...] = self._ordered(value)
+
+    def weights(self, learned: dict[str, Any]) -> None:
+        """Write the weights of now."""
+        for part in self.parts:
+            if self.at_once:
+                learned[part.name][self.name] = self._tensor(part.name, self.synaptic[part.name].weight)
+        weight, bias = (learned[part].get(self.name) for part in ("weight", "bias"))
+        self.delivery.seen = weight, bias
+
+    def eligibility(self) -> dict[str, Any]:
+        """The eligibilities of now, in the reference's structure."""
+        result = {}
+        for part in self.parts:
+            synaptic = self.synaptic[part.name]
+            values = dict(zip(synaptic.kept, synaptic.memories, strict=True))
+            nothing = self.builder.work.one[:0]
+            result[part.name] = tuple(
+                self._eligibility(part.name, values[index]) if index in values else nothing
+                for index in range(len(self.rule.components))
+            )
+        return result
+
+    def _eligibility(self, part: str, memory: Array) -> Tensor:
+        if part == "bias":
+            return torch.from_numpy(memory.copy()).transpose(-1, -2)
+        return self._tensor(part, memory)
+
+    def forms(self, t: int) -> bool:
+        """Is a change formed in step t?"""
+        return bool(t >= self.learn[self.parts[0].name].block[FORM])
+
+    def third_factor(self, t: int) -> Tensor:
+        """The modulator of step t."""
+        if self.modulator is None or self.modulator.buffer is None:
+            return self.builder.work.one
+        return torch.from_numpy(self.modulator.buffer.at(t - self.modulator.delay).copy())
+
+    def end(self, learned: dict[str, Any], steps: int, due: bool) -> list[Update]:
+        """Write the memories back; the updates that are due now."""
+        updates: list[Update] = []
+        if self.at_once:
+            self.weights(learned)
+            learned["count"][self.name] += steps
+            learned["transform"][self.name] = {
+                part.name: tuple(
+                    {slot: self._tensor(part.name, array) for slot, array in zip(transform.memory, arrays, strict=True)}
+                    for transform, arrays in zip(part.chain, self.synaptic[part.name].slots, strict=True)
+                )
+                for part in self.parts
+            }
+            return updates
+        formed = 1 if self.rule.accumulate == "last" else steps
+        waiting = learned["change"][self.name]
+        gathered: dict[str, Any] = {}
+        for part in self.parts:
+            change = self.synaptic[part.name].change
+            assert change is not None
+            gathered[part.name] = {
+                "sum": self._tensor(part.name, change),
+                "steps": formed + (waiting[part.name]["steps"] if part.name in waiting else 0),
+            }
+        learned["change"][self.name] = {} if due else gathered
+        if due:
+            for part in self.parts:
+                one = gathered[part.name]
+                updates.append((self.synapses, part, mean_change(self.rule, one["sum"], one["steps"])))
+        return updates
+
+
+def finish(builder: Builder, learned: dict[str, Any], steps: int) -> None:
+    """Write all memories back and make the updates that are due at the end of a phase.
+
+    What earlier phases of a trial gathered is due at its end also where a rule does not learn in the last one.
+    """
+    updates, trial_end, plastics = list[Update](), builder.context.trial_end, builder.plastic
+    for synapses, rule in builder.simulator.learning.local:
+        if trial_end and rule.when == "sample" and synapses.name not in builder.learns:
+            updates += builder.simulator.learning.waiting(synapses, rule, learned)
+    for plastic in plastics:
+        due = plastic.rule.when == "phase" or (plastic.rule.when == "sample" and trial_end)
+        updates += plastic.end(learned, steps, due)
+    make_updates(updates, learned)

@@ -1,0 +1,158 @@
+"""Where a rule's third factor is found: nowhere (it is 1), at a port, from a kernel, or from torch step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.factors import Factors, Place
+from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
+from neurosim.backends.reference import Context
+from neurosim.lateral import Pullback
+from neurosim.modulator import HSIC, Feedback, Unmodulated
+from neurosim.modulator.base import signal_of
+from neurosim.modulator.hsic import third_factor
+from neurosim.rule import ThreeFactorRule
+from neurosim.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from neurosim.backends.cpu.build import Builder
+
+
+def modulator_place(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Place | None:
+    """Put what fills the third factor into the program; its place, or None where it is 1."""
+    synapses, modulator = delivery.synapses, rule.modulator
+    if isinstance(modulator, Unmodulated):
+        return None
+    lateral = synapses.post.lateral
+    pulled = modulator.of_output and lateral is not None and not isinstance(lateral, Pullback)
+    compilable = not pulled or vectorised(builder, synapses.post.name)
+    if isinstance(modulator, Feedback) and compilable:
+        factors = Factors(builder.work, builder.plan.dt, f"{synapses.name}|m")
+        place = factors.place(synapses.post.name, modulator.of, synapses.dendritic)
+        for kernel in factors.kernels:
+            builder.result.add(kernel)
+        return _pulled_back(builder, synapses.post.name, place, synapses.name) if pulled else place
+    if type(modulator) is HSIC and modulator.memory == "batch" and compilable:
+        place = _hsic(builder, delivery, modulator)
+        return _pulled_back(builder, synapses.post.name, place, synapses.name) if pulled else place
+    return _by_torch(builder, delivery, rule)
+
+
+def vectorised(builder: Builder, population: str) -> bool:
+    """Does the lateral of a flat population have a kernel?"""
+    cell = builder.simulator.cells[population]
+    return len(cell.shape) == 1 and hasattr(cell.lateral, "vector")
+
+
+def _pulled_back(builder: Builder, population: str, place: Place, owner: str) -> Place:
+    """A cotangent of the population's output, brought in front of its lateral."""
+    cell, work = builder.simulator.cells[population], builder.work
+    axon = f"{population}.{builder.plan.network[population].axon}"
+    out = work.buffer(f"{population}.|{owner}|pulled")
+    assert place.buffer is not None
+    sources = [work.buffer(f"{axon}|raw"), work.buffer(axon), place.buffer]
+    delays = [0, 0, place.delay]
+    size = work.size[1], cell.units
+    builder.result.add(
+        vector(builder.dtype, size, cell.lateral.vector[1], sources, delays, cell.lateral.constants(), out)
+    )
+    return Place(out)
+
+
+def vector(
+    dtype: str,
+    size: tuple[int, int],
+    function: object,
+    sources: list[Buffer],
+    delays: list[int],
+    constants: tuple[float, ...],
+    out: Buffer,
+) -> Kernel:
+    """An array function over the units of every row: on all rows of a share at once, which saves its temporaries."""
+    writer = Writer(dtype)
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    names = []
+    for k, (source, delay) in enumerate(zip(sources, delays, strict=True)):
+        writer.place(f"x{k}_at", source.array, str(delay))
+        names.append(f"x{k}")
+    writer.place("o_at", out.array)
+    writer.function("step", function)  # type: ignore[arg-type]
+    arguments = ", ".join([*names, *writer.constants("c", constants, size[1])])
+    item = writer.real.itemsize
+    writer.line("whole = b0 == 0 and b1 == B")
+    writer.line("rows = (r1 - r0) * B if whole else b1 - b0")
+    writer.line("for r in range(r0, r0 + 1 if whole else r1):")
+    for name in (*names, "o"):
+        writer.line(f"{name} = carray(reals({name}_at + (r * B + b0) * N * {item}), (rows, N))", 2)
+    writer.line(f"o[:, :] = step({arguments})", 2)
+    return writer.done()
+
+
+def _hsic(builder: Builder, delivery: Delivery, modulator: HSIC) -> Place:
+    """The published memory: the batch is the window, only its newest row is modulated. The coefficients depend on
+    inputs and labels, which are held: torch makes them once per phase.
+    """
+    synapses, work = delivery.synapses, builder.work
+    replicas, batch = work.size
+    units = synapses.post.units
+    factors = Factors(work, builder.plan.dt, f"{synapses.name}|z")
+    z = factors.place(synapses.post.name, modulator.of, synapses.dendritic)
+    for kernel in factors.kernels:
+        builder.result.add(kernel)
+    out = work.buffer(f"{synapses.post.name}.|{synapses.name}|hsic")
+    coefficient = np.zeros((replicas, batch), work.dtype)
+    builder.coefficients.append((synapses, modulator, coefficient))
+    builder.result.add(_third_factor(builder.dtype, (batch, units), z, coefficient, modulator, out))
+    return Place(out)
+
+
+def _third_factor(
+    dtype: str, size: tuple[int, int], z: Place, coefficient: Array, modulator: HSIC, out: Buffer
+) -> Kernel:
+    writer = Writer(dtype)
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    assert z.buffer is not None
+    writer.place("z_at", z.buffer.array, str(z.delay))
+    writer.place("o_at", out.array)
+    writer.address("c_at", coefficient)
+    writer.function("third_factor", third_factor)
+    width = writer.constants("width", (2.0 * modulator.sigma_z**2 * size[1],), 1)[0]
+    item = writer.real.itemsize
+    writer.line("for r in range(r0, r1):")
+    writer.line(f"z = carray(reals(z_at + r * B * N * {item}), (B, N))", 2)
+    writer.line(f"c = carray(reals(c_at + r * B * {item}), (B,))", 2)
+    writer.row("o", "o_at", "(r * B + B - 1) * N", 2)
+    writer.line(f"xi = third_factor(z, c, {width})", 2)
+    writer.line("for n in range(N):", 2)
+    writer.line("o[u(n)] = -xi[n]", 3)
+    return writer.done()
+
+
+def window_coefficients(modulator: HSIC, context: Context, units: int) -> Tensor:
+    """c_p of the window, `[R, N]`, from the inputs and labels of the phase."""
+    modulator.check_window(context.batch)
+    x, y = (signal_of(context.signals, name, context.phase.name) for name in ("input", "label"))
+    return modulator.window_coefficients(x, y, units)
+
+
+def _by_torch(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Place:
+    """torch makes the third factor in every step, as in the reference."""
+    synapses, simulator = delivery.synapses, builder.simulator
+    label = f"{synapses.post.name}.|{synapses.name}|modulator"
+    out = builder.work.buffer(label)
+
+    def modulate(t: int) -> None:
+        step = t - builder.context.clock
+        last = step == builder.context.phase.steps - 1
+        if last or rule.when == "step" or rule.accumulate != "last" or rule.modulator.every_step:
+            moment = builder.at(t)
+            m = simulator.learning.modulator(synapses, rule, moment, builder.learned, builder.context, step)
+            out.at(t)[...] = m.numpy()
+
+    builder.result.add(modulate, f"the modulator {type(rule.modulator).__name__} of {synapses.name!r} runs in torch")
+    return Place(out)

@@ -1,0 +1,345 @@
+"""The equation of `neurosim.rule` as one kernel per weight: eligibility, change, transforms, bounds in one pass.
+
+Rows of a weight belong to one pre neuron; a row whose pre factors are all zero is passed over where nothing decays in
+it. Where every term has a spike in it and the transforms leave a zero change alone, only synapses of neurons that
+spiked are visited.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neurosim.backends.cpu.factors import Place
+from neurosim.backends.cpu.writer import Kernel, Writer
+from neurosim.backends.learning import read_later
+from neurosim.constraint import Bounds
+from neurosim.rule import OfComponent, OfWeight, PerSynapse, ThreeFactorRule
+from neurosim.types import Array
+
+
+@dataclass
+class Synaptic:
+    """One weight (or bias) while it learns: arrays `[R, Q, P]`, or by edge sorted by pre neuron."""
+
+    rule: ThreeFactorRule
+    kind: str  # "dense" (also a bias: Q = 1), "one_to_one", "sparse"
+    size: tuple[int, int, int, int]  # R, B, P, Q
+    weight: Array
+    posts: list[list[Place]]  # by component and term
+    pres: list[list[Place]]
+    decays: list[Place | None]  # of components whose decay is a post factor
+    modulator: Place | None  # None: 1
+    chain: tuple[Any, ...]
+    constants: list[tuple[Any, ...]]  # of each transform, numbers or arrays like the weight
+    gains: dict[tuple[int, int], Any]  # PerSynapse gains by (component, term), numbers or arrays like the weight
+    dt: float
+    shown: bool = False  # is the eligibility recorded?
+    memories: list[Array] = field(default_factory=list)  # one per component with memory: [R, B, Q, P] or [B, E]
+    slots: list[list[Array]] = field(default_factory=list)  # of each transform, like the weight
+    change: Array | None = None  # where changes are gathered; None: every step's change is made at once
+    pointer: Array | None = None
+    post: Array | None = None
+    bounds: tuple[Bounds, ...] = ()
+
+    @property
+    def kept(self) -> list[int]:
+        """Components whose value is remembered (or, the last one, recorded)."""
+        last = len(self.rule.components) - 1
+        return [
+            index
+            for index, component in enumerate(self.rule.components)
+            if component.has_memory or read_later(self.rule, index) or (self.shown and index == last)
+        ]
+
+
+COUNT, FORM, FULL = 4, 5, 6  # in the block: earlier updates, first step that forms a change, step that visits all
+
+
+def spikes(places: list[list[Place]], names: list[list[str]]) -> list[str]:
+    """The names of the factors that are spikes."""
+    pairs = zip((one for terms in places for one in terms), (one for terms in names for one in terms), strict=True)
+    return sorted({name for place, name in pairs if place.spikes})
+
+
+def events(synaptic: Synaptic) -> bool:
+    """May synapses of neurons that did not spike be passed over?
+
+    Every term has a spike in it, nothing is remembered per synapse, and no transform makes something of nothing.
+    """
+    if synaptic.kind != "dense" or synaptic.kept or synaptic.change is not None:
+        return False
+    ends = zip(synaptic.posts, synaptic.pres, strict=True)
+    spiking = all(post.spikes or pre.spikes for posts, pres in ends for post, pre in zip(posts, pres, strict=True))
+    return spiking and all(map(idle, synaptic.chain))
+
+
+def idle(transform: Any) -> bool:
+    """Does the transform leave a change of 0 alone, whatever the weight and the time?"""
+    if transform.memory:
+        return False
+    weights, counts = (-1.3, 0.0, 0.7), (0.0, 1.0, 1000.0)
+    constants = transform.constants()
+    return not any(np.any(transform.step(0.0, weight, count, *constants)[0]) for weight in weights for count in counts)
+
+
+def learn(dtype: str, synaptic: Synaptic) -> Kernel:
+    """The kernel of a step of learning."""
+    writer = Writer(dtype)
+    for name, value in zip("BPQ", synaptic.size[1:], strict=True):
+        writer.number(name, value)
+    writer.start("first")
+    writer.number("earlier", 0)
+    writer.number("form", 0)
+    writer.number("full", 0)
+    writer.address("w_at", synaptic.weight)
+    return _Text(writer, synaptic).kernel()
+
+
+class _Text:
+    """Writes the kernel."""
+
+    def __init__(self, writer: Writer, synaptic: Synaptic):
+        self.writer, self.synaptic, self.rule = writer, synaptic, synaptic.rule
+        self.sparse, self.lone = synaptic.kind == "sparse", synaptic.kind == "one_to_one"
+        self.names: dict[tuple[int, int], str] = {}
+        self.rows: dict[str, list[str]] = {"post": [], "pre": []}
+        self.arrays: list[str] = []
+        self.by_events = self.listed = False  # are the loops over the neurons that spiked?
+
+    # ---- arguments --------------------------------------------------------------------------------------------------
+
+    def _place(self, place: Place | None, end: str) -> str:
+        """The name of a factor's value, "" for the constant 1."""
+        if place is None or place.buffer is None:
+            return ""
+        key = id(place.buffer), place.delay
+        if key not in self.names:
+            name = f"{end}{len(self.names)}"
+            self.writer.place(f"{name}_at", place.buffer.array, str(place.delay))
+            self.names[key] = name
+            self.rows[end].append(name)
+        name = self.names[key]
+        if name.startswith(end):
+            return name
+        # The same neuron may be at both ends: the same place under another name.
+        twin = f"{end}_{name}"
+        if twin not in self.rows[end]:
+            self.writer.place(f"{twin}_at", place.buffer.array, str(place.delay))
+            self.rows[end].append(twin)
+        return twin
+
+    def _like_weight(self, name: str, value: Any) -> str:
+        """A number, or an array like the weight, at this synapse."""
+        if np.ndim(value) == 0:
+            return self.writer.constants(name, (float(value),), 1)[0]
+        self.writer.address(f"{name}_at", np.ascontiguousarray(value, dtype=self.writer.real))
+        self.arrays.append(name)
+        return f"{name}[i]"
+
+    # ---- text -------------------------------------------------------------------------------------------------------
+
+    def kernel(self) -> Kernel:
+        writer, synaptic = self.writer, self.synaptic
+        if self.sparse:
+            writer.array("start", synaptic.pointer, "integers")  # type: ignore[arg-type]
+            writer.address("index_at", synaptic.post)  # type: ignore[arg-type]
+        post = [[self._place(one, "post") for one in terms] for terms in synaptic.posts]
+        pre = [[self._place(one, "pre") for one in terms] for terms in synaptic.pres]
+        m = self._place(synaptic.modulator, "post")
+        decay = [self._place(one, "post") for one in synaptic.decays]
+        for number, index in enumerate(synaptic.kept):
+            writer.address(f"e{index}_at", synaptic.memories[number])
+        gain = {
+            (c, k): self._gain(c, k, term.gain)
+            for c, component in enumerate(self.rule.components)
+            for k, term in enumerate(component.terms)
+        }
+        gathers = synaptic.change is not None
+        self.by_events = events(synaptic)
+        scratch = synaptic.change if gathers else np.zeros_like(synaptic.weight)
+        writer.address("g_at", scratch)  # type: ignore[arg-type]
+        update = [] if gathers else self._update()
+        body = self._eligibility(post, pre, m, decay, gain)
+        writer.line("forms = t >= form")
+        writer.line("count = real(earlier + t - first)")
+        writer.line("for r in range(r0, r1):")
+        if self.by_events:
+            self._spiked(post)
+        writer.line("for j in range(Q):", 2)
+        self._row_bounds()
+        for name in ("w", "g", *self.arrays):
+            self._own_row(name, 3)
+        if not self.by_events:
+            self._row(3, post, pre, body, update)
+            return writer.done()
+        self._arrived(pre)
+        writer.line("if arrived:", 3)
+        self._row(4, post, pre, body, update)
+        writer.line("else:", 3)
+        self.listed = True
+        self._row(4, post, pre, body, update)
+        return writer.done()
+
+    def _row(self, depth: int, post: list[list[str]], pre: list[list[str]], body: list[str], update: list[str]) -> None:
+        """All synapses of a row (or those whose post neuron spiked): their change, then their update."""
+        writer, synaptic = self.writer, self.synaptic
+        if synaptic.change is None:
+            self._loop(depth, ["g[i] = real(0)"])
+        writer.line("for b in range(B):", depth)
+        self._batch_row(depth + 1)
+        inner = depth + 1
+        if not synaptic.kept and all(name for terms in pre for name in terms) and not self.lone:
+            values = sorted({f"{name}_j != real(0)" for terms in pre for name in terms})
+            writer.line(f"if {' or '.join(values)}:", inner)
+            inner += 1
+        for name in self.rows["post"]:
+            writer.row(name, f"{name}_at", "(r * B + b) * P", inner)
+        for index in synaptic.kept:
+            offset = "b * E" if self.sparse else "((r * B + b) * Q + j) * P"
+            writer.row(f"e{index}", f"e{index}_at", offset, inner)
+        self._loop(inner, body)
+        if update:
+            self._loop(depth, update)
+
+    def _spiked(self, post: list[list[str]]) -> None:
+        """List the post neurons that spiked in any row."""
+        writer, names = self.writer, spikes(self.synaptic.posts, post)
+        writer.address("list_at", np.zeros((self.synaptic.size[0], self.synaptic.size[2]), np.int32))
+        writer.line("spiked = carray(indices(list_at + r * P * 4), (1,))", 2)
+        writer.line("spikes = 0", 2)
+        if not names:
+            return
+        writer.line("for n in range(P):", 2)
+        writer.line("for b in range(B):", 3)
+        for name in names:
+            writer.row(name, f"{name}_at", "(r * B + b) * P", 4)
+        writer.line(f"if {' or '.join(f'{name}[u(n)] != real(0)' for name in names)}:", 4)
+        writer.line("spiked[u(spikes)] = n", 5)
+        writer.line("spikes += 1", 5)
+        writer.line("break", 5)
+
+    def _arrived(self, pre: list[list[str]]) -> None:
+        """Did a spike arrive from neuron j in any row? (Weights out of bounds are all visited once.)"""
+        writer, names = self.writer, spikes(self.synaptic.pres, pre)
+        writer.line("arrived = t == full", 3)
+        if not names:
+            return
+        writer.line("for b in range(B):", 3)
+        for name in names:
+            writer.row(name, f"{name}_at", "(r * B + b) * Q", 4)
+        writer.line(f"if {' or '.join(f'{name}[u(j)] != real(0)' for name in names)}:", 4)
+        writer.line("arrived = True", 5)
+
+    def _row_bounds(self) -> None:
+        writer = self.writer
+        if self.sparse:
+            writer.line("low = start[u(r * Q + j)]", 3)
+            writer.line("high = start[u(r * Q + j + 1)]", 3)
+            writer.line("index = carray(indices(index_at), (1,))", 3)
+            writer.number("E", len(self.synaptic.weight))
+
+    def _own_row(self, name: str, depth: int) -> None:
+        """The row of an array like the weight; edges of all replicas share one."""
+        self.writer.row(name, f"{name}_at", "0" if self.sparse else "(r * Q + j) * P", depth)
+
+    def _loop(self, depth: int, lines: list[str]) -> None:
+        writer = self.writer
+        if self.sparse:
+            writer.line("for n in range(low, high):", depth)
+            writer.line("i = u(n)", depth + 1)
+            writer.line("h = u(index[i])", depth + 1)
+        elif self.listed:
+            writer.line("for n in range(spikes):", depth)
+            writer.line("i = u(spiked[u(n)])", depth + 1)
+            writer.line("h = i", depth + 1)
+        else:
+            writer.line("for n in range(P):", depth)
+            writer.line("i = u(n)", depth + 1)
+            writer.line("h = i", depth + 1)
+        for line in lines:
+            writer.line(line, depth + 1)
+
+    def _batch_row(self, depth: int) -> None:
+        for name in self.rows["pre"]:
+            units = "P" if self.lone else "Q"
+            self.writer.row(name, f"{name}_at", f"(r * B + b) * {units}", depth)
+            if not self.lone:
+                self.writer.line(f"{name}_j = {name}[u(j)]", depth)
+
+    def _gain(self, c: int, k: int, gain: Any) -> str:
+        if isinstance(gain, OfWeight):
+            name = f"gain{c}_{k}"
+            self.writer.function(name, gain.fn)
+            constants = self.writer.constants(f"{name}_", gain.constants, 1) if gain.constants else []
+            return f"{name}({', '.join(['w[i]', *constants])})"
+        if isinstance(gain, PerSynapse):
+            return self._like_weight(f"gain{c}_{k}", self.synaptic.gains[c, k])
+        if isinstance(gain, OfComponent):
+            return f"new{gain.index}" if gain.read == "after" else f"old{gain.index}"
+        return ""
+
+    def _product(self, *parts: str) -> str:
+        return " * ".join(part for part in parts if part) or "real(1)"
+
+    def _eligibility(
+        self,
+        post: list[list[str]],
+        pre: list[list[str]],
+        m: str,
+        decay: list[str],
+        gain: dict[tuple[int, int], str],
+    ) -> list[str]:
+        lines = []
+        for c, component in enumerate(self.rule.components):
+            products = []
+            for k in range(len(component.terms)):
+                left = f"{post[c][k]}[h]" if post[c][k] else ""
+                right = (f"{pre[c][k]}[i]" if self.lone else f"{pre[c][k]}_j") if pre[c][k] else ""
+                products.append(self._product(left, right, gain[c, k]))
+            total = " + ".join(products)
+            if c in self.synaptic.kept:
+                lines.append(f"old{c} = e{c}[i]")
+                if component.tau is not None:
+                    name = self.writer.constants(f"decay{c}_", (math.exp(-self.synaptic.dt / component.tau),), 1)[0]
+                    total = f"{name} * old{c} + {total}"
+                elif decay[c]:
+                    total = f"{decay[c]}[h] * old{c} + {total}"
+            lines.append(f"new{c} = {total}")
+            if c in self.synaptic.kept:
+                lines.append(f"e{c}[i] = new{c}")
+        last = f"new{len(self.rule.components) - 1}"
+        share = " / real(B)" if self.rule.reduce == "mean" and self.synaptic.change is not None else ""
+        lines.append("if forms:" if self.synaptic.change is not None else "if True:")
+        lines.append(f"    g[i] += {self._product(f'{m}[h]' if m else '', last)}{share}")
+        return lines
+
+    def _update(self) -> list[str]:
+        """w <- C(w + T(G)) of one synapse."""
+        lines = ["change = g[i] / real(B)" if self.rule.reduce == "mean" else "change = g[i]"]
+        for index, transform in enumerate(self.synaptic.chain):
+            self.writer.function(f"t{index}", transform.step)
+            slots = []
+            for number, slot in enumerate(self.synaptic.slots[index]):
+                name = f"t{index}_m{number}"
+                self.writer.address(f"{name}_at", slot)
+                self.arrays.append(name)
+                slots.append(f"{name}[i]")
+            constants = [
+                self._like_weight(f"t{index}_c{number}_", value)
+                for number, value in enumerate(self.synaptic.constants[index])
+            ]
+            arguments = ["change", "w[i]", "count", *slots, *constants]
+            lines.append(f"{', '.join(['change', *slots])}, = t{index}({', '.join(arguments)})")
+        lines.append("value = w[i] + change")
+        for number, bound in enumerate(self.synaptic.bounds):
+            for side, symbol in (("w_min", "<"), ("w_max", ">")):
+                edge = getattr(bound, side)
+                if edge is not None:
+                    name = self.writer.constants(f"bound{number}_{side}", (edge,), 1)[0]
+                    lines.append(f"value = {name} if value {symbol} {name} else value")
+        lines.append("w[i] = value")
+        return lines

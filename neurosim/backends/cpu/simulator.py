@@ -1,0 +1,90 @@
+"""The CPU backend: the reference's states and streams, its time loop compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurosim.backends.cpu.build import Builder
+from neurosim.backends.cpu.program import Program, shares_of
+from neurosim.backends.cpu.workspace import Workspace
+from neurosim.backends.needs import released_by
+from neurosim.backends.plan import Plan
+from neurosim.backends.reference import Context, Reference
+from neurosim.backends.simulator import State
+from neurosim.backends.tape import Tape
+from neurosim.phase import Held, Phase
+from neurosim.types import Array
+
+
+class Cpu(Reference):
+    """A compiled network on numba. States are those of the reference, so a run may go on from one to the other.
+
+    Gradient rules need the graph that only the reference builds: phases in which they learn run there.
+    """
+
+    def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
+        super().__init__(plan, dtype, device, hide_replicas)
+        self.dtype_name = dtype
+        self._workspaces: dict[int, Workspace] = {}
+        self._programs: dict[Any, tuple[Builder, Program]] = {}
+        self._reference: list[str] = []
+
+    def _workspace(self, batch: int) -> Workspace:
+        if batch not in self._workspaces:
+            units = {name: cell.units for name, cell in self.cells.items()} | {"": 1}
+            units |= {released_by(name): self.plan.synapses[name].pre.units for name in self.releases}
+            self._workspaces[batch] = Workspace(self.plan.replicas, batch, units, self.memories, self.dtype_name)
+        return self._workspaces[batch]
+
+    def program(self, phase: Phase, batch: int, tape: Tape) -> tuple[Builder, Program]:
+        """The program of a phase; the same for all phases of the same kind."""
+        drives = tuple((target, isinstance(value, Held)) for target, value in phase.drive.items())
+        probes = tuple((probe.key, probe.every, probe.units) for probe in tape.probes)
+        key = batch, drives, phase.learn, phase.silent, phase.noise, phase.steps if probes else 0, probes
+        if key not in self._programs:
+            builder = Builder(self, self._workspace(batch), phase, tape)
+            self._programs[key] = builder, builder.program()
+        return self._programs[key]
+
+    def uncompiled(self) -> list[str]:
+        """What of the phases that were run so far torch carries out, and why; empty where all of it is compiled."""
+        reasons = [reason for _, program in self._programs.values() for reason in program.reasons]
+        return list(dict.fromkeys([*self._reference, *reasons]))
+
+    def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
+        if self.learning.gradient_rules(phase):
+            self._reference = ["a gradient rule learns: the phase runs on the reference, which builds the graph"]
+            return super()._phase(state, phase, tape, trial_end)
+        batch = self.batch(state)
+        learned = self.learning.begin(state.learned, [])
+        with torch.no_grad():
+            context = Context(self, phase, batch, state.clock, trial_end, learned)
+            builder, program = self.program(phase, batch, tape)
+            work = builder.work
+            work.load(state.activity, state.clock)
+            builder.begin(context, state, tape)
+            program.feed(self._drives(context), state.clock)
+            units = sum(cell.units for cell in self.cells.values())
+            shares = shares_of(
+                self.plan.replicas, batch, units * self.plan.replicas * batch * phase.steps, builder.rows_apart
+            )
+            program.run(state.clock, phase.steps, shares)
+            clock = state.clock + phase.steps
+            builder.end(clock)
+        activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
+        return State(activity, learned, clock)
+
+    def _drives(self, context: Context) -> dict[str, Array]:
+        """Every drive of the phase by its place in it, `[T, R, B, N]` or `[R, B, N]`, the last axis contiguous."""
+        arrays = {}
+        for name, given in context.drive.items():
+            for place, (port, value) in enumerate(given):
+                tensor = value.x if isinstance(value, Held) else value
+                array: Array = tensor.detach().numpy()
+                if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
+                    array = np.ascontiguousarray(array)
+                arrays[f"{name}.{port}#{place}"] = array
+        return arrays

@@ -1,0 +1,140 @@
+"""Where the values of a running simulation lie: one place per label, filled from a state and read back into one.
+
+Kernels know these places by their addresses, so they stay the same from run to run; a state that goes in is copied,
+and so is the one that comes out: `run` stays a pure function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurosim.backends.cpu.writer import Buffer
+from neurosim.backends.moment import Moment
+from neurosim.types import Array, Tensor
+
+
+class Workspace:
+    """Buffers by label for `batch` rows, made when they are first asked for."""
+
+    def __init__(self, replicas: int, batch: int, units: dict[str, int], memories: dict[str, int], dtype: str):
+        self.size, self.units, self.memories = (replicas, batch), units, memories
+        self.dtype = np.dtype(dtype)
+        self.buffers: dict[str, Buffer] = {}
+        self.events: dict[str, Array] = {}
+        self._views: dict[tuple[str, int], Tensor] = {}
+        self.one = torch.ones(1, 1, 1, dtype=getattr(torch, dtype))
+
+    def width(self, label: str) -> int:
+        """Units of the population (or release) that a label belongs to; the constant end of a bias has one."""
+        return self.units[label.partition(".")[0]]
+
+    def buffer(self, label: str) -> Buffer:
+        """The place of a value, with a slot for this step and for every step that is remembered."""
+        if label not in self.buffers:
+            slots = self.memories.get(label, 0) + 1
+            self.buffers[label] = Buffer(np.zeros((slots, *self.size, self.width(label)), self.dtype))
+        return self.buffers[label]
+
+    def spikes(self, label: str) -> Array:
+        """Lists of the units that are not zero, one per slot of the label: `[slots, R, B, 1 + N]`."""
+        if label not in self.events:
+            shape = (self.buffer(label).slots, *self.size, self.width(label) + 1)
+            self.events[label] = np.zeros(shape, np.int32)
+        return self.events[label]
+
+    def view(self, label: str, step: int) -> Tensor:
+        """The values `[R, B, N]` of a step as a tensor that shares the place."""
+        buffer = self.buffer(label)
+        key = label, step % buffer.slots
+        if key not in self._views:
+            self._views[key] = torch.from_numpy(buffer.at(step))
+        return self._views[key]
+
+    # ---- states -----------------------------------------------------------------------------------------------------
+
+    def load(self, activity: dict[str, Any], clock: int) -> None:
+        """Take over the activity of a state whose next step is `clock`."""
+        for label, value in _entries(activity):
+            self.buffer(label).at(clock - 1)[...] = value.detach().numpy()
+        for label, past in activity["history"].items():
+            for delay, value in enumerate(past, start=1):
+                self.buffer(label).at(clock - delay)[...] = value.detach().numpy()
+        for label, events in self.events.items():
+            for slot, values in zip(events, self.buffer(label).array, strict=True):
+                list_spikes(values, slot)
+
+    def store(self, activity: dict[str, Any], clock: int) -> dict[str, Any]:
+        """The activity before step `clock`, in the structure of `activity`, copied."""
+
+        def kept(label: str, step: int) -> Tensor:
+            return torch.from_numpy(self.buffer(label).at(step).copy())
+
+        last = clock - 1
+        return {
+            "state": {
+                name: {state: kept(f"{name}.{state}", last) for state in states}
+                for name, states in activity["state"].items()
+            },
+            "release": {
+                name: {state: kept(f"release/{name}.{state}", last) for state in states}
+                for name, states in activity["release"].items()
+            },
+            "trace": {label: kept(label, last) for label in activity["trace"]},
+            "history": {
+                label: tuple(kept(label, clock - delay) for delay in range(1, len(past) + 1))
+                for label, past in activity["history"].items()
+            },
+        }
+
+
+def _entries(activity: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for name, states in activity["state"].items():
+        yield from ((f"{name}.{state}", value) for state, value in states.items())
+    for name, states in activity["release"].items():
+        yield from ((f"release/{name}.{state}", value) for state, value in states.items())
+    yield from activity["trace"].items()
+
+
+def list_spikes(values: Array, events: Array) -> None:
+    """`events [R, B, 1 + N]` of the units of `values [R, B, N]` that are not zero."""
+    for r, b in np.ndindex(values.shape[:2]):
+        found = np.flatnonzero(values[r, b])
+        events[r, b, 0] = len(found)
+        events[r, b, 1 : 1 + len(found)] = found
+
+
+class Now:
+    """The values of a step by label, as `Moment.now` has them, written in place."""
+
+    def __init__(self, work: Workspace, step: int):
+        self._work, self._step = work, step
+
+    def __contains__(self, label: str) -> bool:
+        return label in self._work.buffers
+
+    def __getitem__(self, label: str) -> Tensor:
+        return self._work.view(label, self._step)
+
+    def get(self, label: str, default: Any = None) -> Any:
+        return default if label not in self._work.buffers else self[label]
+
+    def __setitem__(self, label: str, value: Tensor) -> None:
+        self[label].copy_(value)
+
+
+class WorkMoment(Moment):
+    """A step whose values lie in a workspace."""
+
+    def __init__(self, work: Workspace, learned: dict[str, Any], clock: int):
+        super().__init__({"history": {}}, learned, clock, torch.zeros_like(work.one), work.one)
+        self._work = work
+        self.now = Now(work, clock)  # type: ignore[assignment]
+
+    def read(self, name: str, delay: int) -> Tensor:
+        if delay:
+            return self._work.view(name, self.clock - delay)
+        return super().read(name, delay)

@@ -1,0 +1,167 @@
+"""Writing a kernel: what its arguments are called and where they lie; the text decides what has to be compiled.
+
+The text names structure only (which arrays there are, how they are read); sizes, addresses and parameters stay in the
+block, so that a kernel is compiled once per kind of neuron, rule or projection, and not once per network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from neurosim.backends.cpu import machine
+from neurosim.backends.cpu.cache import compiled, fingerprint, surrogate_fingerprint
+from neurosim.backends.specialise import for_numba
+from neurosim.surrogate import Surrogate
+from neurosim.types import Array
+
+
+@dataclass
+class Buffer:
+    """Values by replica, row and unit: `array [slots, R, B, N]`; step t is in slot t % slots, older steps behind it."""
+
+    array: Array
+
+    @property
+    def slots(self) -> int:
+        return len(self.array)
+
+    def at(self, step: int) -> Array:
+        """The values `[R, B, N]` of a step."""
+        values: Array = self.array[step % self.slots]
+        return values
+
+
+@dataclass
+class Timed:
+    """A drive: `array [T, R, B, N]` (or `[R, B, N]`, held), which changes from run to run; any strides but the last."""
+
+    held: bool
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel with its block; `keeps` are the arrays that its addresses point to."""
+
+    address: int
+    block: Array
+    keeps: tuple[Any, ...]
+    drives: dict[str, tuple[int, bool]]  # drive -> (place in the block, held)
+    starts: tuple[int, ...]  # places in the block that take the clock of the run's first step
+
+    def feed(self, name: str, array: Array) -> None:
+        """Point the kernel to this run's drive `[T, R, B, N]` or `[R, B, N]`."""
+        place, held = self.drives[name]
+        strides = (0, *array.strides) if held else array.strides
+        size = array.itemsize
+        self.block[place : place + 4] = array.ctypes.data, strides[0], strides[1] // size, strides[2] // size
+
+
+class Writer:
+    """A kernel in the making, for reals of one dtype."""
+
+    def __init__(self, dtype: str):
+        self.dtype, self.real = dtype, np.dtype(dtype)
+        self.block: list[int] = []
+        self.head: list[str] = []
+        self.body: list[str] = []
+        self.keeps: list[Any] = []
+        self.drives: dict[str, tuple[int, bool]] = {}
+        self.starts: list[int] = []
+        self.parts: list[str] = [dtype]
+        self.scope: dict[str, Any] = {
+            "carray": carray, "integers": machine.integers, "indices": machine.indices, "u": np.uint64,
+            "reals": machine.REALS[dtype], "real": self.real.type, "np": np,
+        }  # fmt: skip
+
+    # ---- arguments --------------------------------------------------------------------------------------------------
+
+    def number(self, name: str, value: int) -> None:
+        """An integer."""
+        self.head.append(f"{name} = p[{len(self.block)}]")
+        self.block.append(int(value))
+
+    def start(self, name: str) -> None:
+        """The clock at which the run begins."""
+        self.starts.append(len(self.block))
+        self.number(name, 0)
+
+    def array(self, name: str, array: Array, kind: str = "reals") -> None:
+        """A whole array, by its flat index."""
+        self.keeps.append(array)
+        self.head.append(f"{name} = carray({kind}(p[{len(self.block)}]), (1,))")
+        self.block.append(array.ctypes.data)
+
+    def address(self, name: str, array: Array) -> None:
+        """Where an array begins."""
+        self.keeps.append(array)
+        self.head.append(f"{name} = p[{len(self.block)}]")
+        self.block.append(array.ctypes.data)
+
+    def place(self, name: str, array: Array, delay: str = "0") -> None:
+        """The address of this step's slot of a buffer `[slots, ...]` (of the slot `delay` steps ago)."""
+        self.keeps.append(array)
+        slots, at = len(array), len(self.block)
+        self.block += [array.ctypes.data, slots, array.strides[0]]
+        if slots == 1 and delay == "0":
+            self.head.append(f"{name} = p[{at}]")
+        else:
+            self.head.append(f"{name} = p[{at}] + ((t - {delay}) % p[{at + 1}]) * p[{at + 2}]")
+
+    def drive(self, name: str, drive: str, held: bool) -> None:
+        """A drive of the phase: `name` its address in this step, `name_r` and `name_b` its strides."""
+        at = len(self.block)
+        self.drives[drive] = at, held
+        self.block += [0, 0, 0, 0]
+        self.start(f"{name}_start")
+        self.head.append(f"{name} = p[{at}] + (t - {name}_start) * p[{at + 1}]")
+        self.head.append(f"{name}_r = p[{at + 2}]; {name}_b = p[{at + 3}]")
+
+    def constants(self, name: str, values: tuple[Any, ...], units: int) -> list[str]:
+        """Numbers, or arrays `[N]`, `[R, N]`: the expression of each at replica r and unit i."""
+        numbers = [value for value in values if np.ndim(value) == 0]
+        self.array(f"{name}_all", np.array([float(value) for value in numbers] or [0.0], self.real))
+        expressions = []
+        for index, value in enumerate(values):
+            own = f"{name}{index}"
+            if np.ndim(value) == 0:
+                place = sum(np.ndim(other) == 0 for other in values[:index])
+                self.head.append(f"{own} = {name}_all[{place}]")
+                expressions.append(own)
+            else:
+                spread = np.ascontiguousarray(np.reshape(value, (-1, units)), dtype=self.real)
+                self.array(own, spread)
+                self.number(f"{own}_r", units if len(spread) > 1 else 0)
+                expressions.append(f"{own}[u(r * {own}_r) + i]")
+        return expressions
+
+    def function(self, name: str, step: Callable[..., Any], surrogate: Surrogate | None = None) -> None:
+        """A step function, specialised for numba, as a global of the kernel."""
+        self.scope[name] = for_numba(step, surrogate, self.dtype)
+        self.parts += [name, fingerprint(step), surrogate_fingerprint(surrogate)]
+
+    # ---- text -------------------------------------------------------------------------------------------------------
+
+    def line(self, text: str, depth: int = 1) -> None:
+        self.body.append("    " * depth + text)
+
+    def rows(self) -> None:
+        """Open the loops over this share's replicas r and rows b."""
+        self.line("for r in range(r0, r1):")
+        self.line("for b in range(b0, b1):", 2)
+
+    def row(self, name: str, address: str, offset: str, depth: int = 3) -> None:
+        """`name` becomes the array of reals that starts `offset` reals behind an address."""
+        self.line(f"{name} = carray(reals({address} + ({offset}) * {self.real.itemsize}), (1,))", depth)
+
+    def done(self) -> Kernel:
+        """Compile (or find) the kernel."""
+        lines = ["def kernel(block, t, r0, r1, b0, b1):", f"    p = carray(integers(block), ({len(self.block)},))"]
+        text = "\n".join([*lines, *("    " + line for line in self.head), *self.body]) + "\n"
+        made = compiled(text, self.scope, tuple(self.parts))
+        block = np.array(self.block, np.int64)
+        return Kernel(made.address, block, tuple(self.keeps), self.drives, tuple(self.starts))

@@ -1,0 +1,49 @@
+"""Every rule on the CPU backend: states and recordings are those of the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from backends import agree
+from plain import as_trial, shown
+from test_table import BATCH, NETWORKS, REFUSED, TABLE, built
+
+from neurosim.backends import compile
+from neurosim.recorder import Probe
+
+# Rules that torch carries out, on every network or on one; what `show` says about it.
+BY_TORCH = {
+    "bptt": "a gradient rule learns",
+    "diehl_cook": "its constraint looks at neighbouring synapses",
+    "force": "its modulator differs by synapse",
+    "hebbnet": "its transform Sparsify looks at neighbouring synapses",
+    "heterosynaptic": "its transform Heterosynaptic looks at neighbouring synapses",
+    "krotov_hopfield": "its transform Normalised looks at neighbouring synapses",
+    "sign_symmetric": "another projection has the signs of its weights",
+    "softhebb": "its transform Normalised looks at neighbouring synapses",
+    "weight_perturbation": "it perturbs its weights",
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("rule", TABLE)
+def test_every_rule(rule, network):
+    if (rule, network) in REFUSED:
+        pytest.skip(f"{rule} is for {REFUSED[rule, network]} only")
+    net, _ = built(rule, network)
+    names = [p.name for p in net.projections if p.rule is not None]
+    probes = [Probe(names[0], "weight", every=4)]
+    signals = {"reward": torch.ones(BATCH, 1)}
+    results = []
+    for backend in ("reference", "cpu"):
+        simulator = compile(net, 1.0, replicas=2, dtype="float64", backend=backend)
+        state = simulator.init(BATCH)
+        for k in range(3):
+            asked = probes if k == 1 else ()
+            state, recording = simulator.run(state, as_trial(shown(k, 10), net, signals), asked)
+            results.append((simulator, state, recording))
+    for expected, found in zip(results[:3], results[3:], strict=True):
+        agree([expected, found], 1e-8)
+    reasons = "; ".join(results[-1][0].uncompiled())
+    assert (rule in BY_TORCH) == ("learns" in reasons or "gradient" in reasons), reasons
+    assert BY_TORCH.get(rule, "") in reasons
