@@ -66,6 +66,8 @@ def report(wanted: Experiment, dataset: Dataset, network: Network, learner: Simu
     if (network.trial, network.test) != ((TRAIN,), TEST):
         yield "\nhow a sample is shown, stage by stage"
         yield from table([_stage(stage) for stage in (*network.trial, network.test)])
+    yield f"\nbackend {wanted.backend}"
+    yield from (f"  {line}" for line in learner.simulator.uncompiled() or ["the whole time loop is compiled"])
     yield "\nmemory"
     yield from table(list(_memory(wanted.memory(network), wanted)))
 
@@ -227,7 +229,7 @@ def factor(value: Factor) -> str:
 
 
 def _path(synapses: Synapses, rule: ThreeFactorRule) -> str:
-    """Which way the reference backend takes, and why."""
+    """How the change of this rule is formed, and why."""
     kind = KINDS[synapses.kind]
     if keeps_eligibility(rule):
         return f"{kind}; an eligibility per synapse and example is kept, because a component has a memory"

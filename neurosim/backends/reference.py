@@ -150,6 +150,10 @@ class Reference:
             state = self._phase(state, part, tape, trial_end=position == len(phases) - 1)
         return state, tape.recording(self.hide_replicas)
 
+    def uncompiled(self) -> list[str]:
+        """Nothing is compiled here."""
+        return ["the reference runs every step in torch"]
+
     def _check_names(self, phase: Phase) -> None:
         plastic = [synapses.name for synapses in self.plan.plastic()]
         learn = () if isinstance(phase.learn, bool) else phase.learn

@@ -36,3 +36,5 @@ class Simulator(Protocol):
     def run(
         self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()
     ) -> tuple[State, Recording]: ...
+
+    def uncompiled(self) -> list[str]: ...  # what a compiled backend left to torch in the phases so far, and why

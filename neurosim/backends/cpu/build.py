@@ -271,7 +271,7 @@ class Builder:
                 activity = {"batch": self.batch, "eligibility": self.eligibility}
                 self.tape.write(moment, activity, self.learned, others)
 
-            self.result.add(write, "weights, eligibilities and modulators are recorded by torch")
+            self.result.add(write)  # costs time in the phases that ask for it only: no reason to name it
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from neurosim.types import Array, Tensor
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
 
-MATRIX_PRODUCT = 2**15  # multiplications a step from which a dense matrix product of rates is torch's
+MATRIX_PRODUCT = 2**20  # multiplications a step from which a dense matrix product of rates is torch's
 
 
 class Delivery:

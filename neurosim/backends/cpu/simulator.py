@@ -50,7 +50,10 @@ class Cpu(Reference):
         return self._programs[key]
 
     def uncompiled(self) -> list[str]:
-        """What of the phases that were run so far torch carries out, and why; empty where all of it is compiled."""
+        """What of the phases that were run so far torch carries out, and why; empty where all of it is compiled.
+
+        (Weights, eligibilities and modulators are always recorded by torch.)
+        """
         reasons = [reason for _, program in self._programs.values() for reason in program.reasons]
         return list(dict.fromkeys([*self._reference, *reasons]))
 
