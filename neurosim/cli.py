@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from neurosim import __version__
+from neurosim.cli_bench import BENCH, bench
 from neurosim.cli_certify import HELP, certify
 from neurosim.cli_config import settings_text
 from neurosim.cli_errors import sentence, unknown
@@ -16,9 +17,9 @@ from neurosim.cli_list import KINDS, listing
 from neurosim.cli_run import run
 from neurosim.cli_show import show
 from neurosim.cli_sweep import sweep
-from neurosim.experiment import Interrupted
 from neurosim.run_figures import plot
 from neurosim.run_folder import open_run
+from neurosim.run_loop import Interrupted
 from neurosim.storage import export
 from neurosim.types import ConfigurationError
 
@@ -30,6 +31,7 @@ usage: python -m neurosim <verb> [key=value ...]
   show     what run would build          show task=xor rule=biohsic
   certify  is a rule local?              certify rule=biohsic
   ledger   what learning costs           ledger task=xor rule=biohsic
+  bench    how fast it is here           bench dense
   export   the trace as one file         export <run folder> target=trace.h5
   plot     the figures again             plot <run folder>
 
@@ -81,6 +83,11 @@ def _certify(words: Sequence[str]) -> int:
 def _ledger(words: Sequence[str]) -> None:
     _no_flags(words)
     show_ledger(words)
+
+
+def _bench(words: Sequence[str]) -> int:
+    _no_flags(words)
+    return bench(words)
 
 
 def _list(words: Sequence[str]) -> None:
@@ -137,19 +144,21 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "plot": _plot,
     "certify": _certify,
     "ledger": _ledger,
+    "bench": _bench,
 }
 
 
 def help_text(verb: str) -> str:
     """What `<verb> --help` prints."""
     listed = f"usage: python -m neurosim list [{'|'.join(KINDS)}] ...\n\nOne line for each; without a word, all."
-    texts = {"list": listed, "show": SHOW, "certify": HELP, "ledger": LEDGER, "export": EXPORT, "plot": PLOT}
+    texts = {"list": listed, "show": SHOW, "certify": HELP, "ledger": LEDGER, "bench": BENCH}
+    texts |= {"export": EXPORT, "plot": PLOT}
     return {"run": RUN + settings_text(), **texts}[verb]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line and return its exit code: 0, 1 if `certify` rejects a rule, 2 for bad input, 128 + n
-    after signal n.
+    """Carry out a command line and return its exit code: 0, 1 if `certify` rejects a rule or a row of `bench` is void,
+    2 for bad input, 128 + n after signal n.
 
     Bad input is one sentence on stderr; any other exception is a bug and keeps its traceback.
     """

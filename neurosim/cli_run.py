@@ -15,10 +15,11 @@ from rich.console import Console
 from neurosim.cli_build import Screen, experiment, screen
 from neurosim.cli_config import GROUPS, Composed, composed, parse
 from neurosim.cli_parts import PARTS as PARTS_OF_NETWORK
-from neurosim.experiment import Experiment, Interrupted, Result, RunLoop
+from neurosim.experiment import Experiment
 from neurosim.memory import size
 from neurosim.run_figures import plot
 from neurosim.run_folder import open_run
+from neurosim.run_loop import Interrupted, Result, RunLoop
 from neurosim.types import ConfigurationError
 
 ROOT = Path("runs")

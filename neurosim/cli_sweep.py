@@ -26,7 +26,7 @@ from neurosim.cli_config import GROUPS, HOW, composed, take_apart
 from neurosim.cli_errors import one_line
 from neurosim.cli_parts import PARTS
 from neurosim.cli_run import ROOT, forget, numbered, run, shown
-from neurosim.experiment import Result
+from neurosim.run_loop import Result
 from neurosim.types import ConfigurationError
 
 QUIET = (

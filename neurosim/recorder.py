@@ -16,13 +16,15 @@ class Probe:
 
     `target` is a population (then `field` is a state, port or output of its neuron: "spike", "v", "rate", ...) or a
     projection (then `field` is "weight", "bias", "eligibility" or "modulator"). Every `every`-th step is kept; `units`
-    picks columns of a population (None: all).
+    picks columns of a population (None: all). `events` keeps where a population's value is not zero, as a list, instead
+    of the values of all units: the spikes of a large network in little memory (every unit, every step).
     """
 
     target: str
     field: str
     every: int = 1
     units: tuple[int, ...] | None = None
+    events: bool = False
 
     @property
     def key(self) -> str:
@@ -34,7 +36,8 @@ class Recording(Mapping[str, Array]):
     """Arrays by "target.field": `[T, R, B, N]` for populations and modulators, `[T, R, P, Q]` for weights (no R when
     the simulator was compiled with `replicas=None`). Edges are `[T, R, E]` (eligibilities `[T, R, B, E]`), padded with
     NaN where replicas have fewer; a modulator is NaN in steps in which no change was formed. `step[key]` are the
-    simulator's clock values of the rows; `dt` is in ms."""
+    simulator's clock values of the rows; `dt` is in ms. Of a probe with `events` the rows are integers (replica, row,
+    unit), or (row, unit), one per event, in the order of time."""
 
     arrays: dict[str, Array]
     step: dict[str, Array]

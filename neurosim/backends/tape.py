@@ -12,7 +12,7 @@ from neurosim.backends.moment import Moment
 from neurosim.backends.plan import Plan
 from neurosim.recorder import Probe, Recording
 from neurosim.rule import ThreeFactorRule
-from neurosim.types import ConfigurationError, Tensor
+from neurosim.types import Array, ConfigurationError, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.learning import Learning
@@ -27,6 +27,7 @@ class Tape:
         self.plan, self.probes, self.learning = plan, tuple(probes), learning
         self.rows: dict[str, list[Tensor]] = {}
         self.steps: dict[str, list[int]] = {}
+        self.events: dict[str, list[Array]] = {probe.key: [] for probe in self.probes if probe.events}
         self.start: int | None = None
         for probe in self.probes:
             self._check(probe)
@@ -50,6 +51,10 @@ class Tape:
         if isinstance(probe.every, bool) or not isinstance(probe.every, int) or probe.every < 1:
             raise ConfigurationError(
                 f"the probe of {probe.key!r} keeps every {probe.every!r} steps; it must be at least 1"
+            )
+        if probe.events and (not network.has(probe.target) or probe.every != 1 or probe.units is not None):
+            raise ConfigurationError(
+                f"the probe of {probe.key!r} keeps events; that works on populations, with all units and every step"
             )
         if network.has(probe.target):
             self._check_units(probe, network[probe.target].units)
@@ -85,13 +90,20 @@ class Tape:
         self.rows[probe.key].extend(rows)
         self.steps[probe.key].extend(steps)
 
+    def keep_events(self, probe: Probe, found: Array) -> None:
+        """Take over events `[K, 4]` (clock, replica, row, unit), in the order of time."""
+        self.events[probe.key].append(found)
+
     def write(
         self, moment: Moment, activity: dict[str, Any], learned: dict[str, Any], probes: Sequence[Probe] | None = None
     ) -> None:
         """Keep this step's rows (of some of the probes): the first step of the run and every `every`-th after it."""
         self.start = moment.clock if self.start is None else self.start
         for probe in self.probes if probes is None else probes:
-            if (moment.clock - self.start) % probe.every == 0:
+            if probe.events:
+                found = torch.nonzero(moment.read(probe.key, 0).detach()).cpu().numpy()
+                self.keep_events(probe, np.insert(found, 0, moment.clock, axis=1))
+            elif (moment.clock - self.start) % probe.every == 0:
                 row = self._row(probe, moment, activity, learned).detach()
                 self.rows[probe.key].append(row if probes is None else row.clone())  # a workspace is written again
                 self.steps[probe.key].append(moment.clock)
@@ -135,4 +147,8 @@ class Tape:
         for key, rows in self.rows.items():
             array = torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 1))
             values[key] = array[:, 0] if hide_replicas else array
-        return Recording(values, {key: np.asarray(steps) for key, steps in self.steps.items()}, self.plan.dt)
+        steps = {key: np.asarray(steps) for key, steps in self.steps.items()}
+        for key, parts in self.events.items():
+            found = np.concatenate([np.zeros((0, 4), np.int64), *parts])
+            steps[key], values[key] = found[:, 0], found[:, 2 if hide_replicas else 1 :]
+        return Recording(values, steps, self.plan.dt)

@@ -132,8 +132,12 @@ class HSIC:
 
     def window_coefficients(self, x: Tensor, y: Tensor, features: int) -> Tensor:
         """c_p with its factor 2 / s^2, `[..., N]`, from the window's inputs and labels `[..., N, D]`."""
+        return self.common_coefficients(x, y) * (2.0 / (self.sigma_z**2 * features))
+
+    def common_coefficients(self, x: Tensor, y: Tensor) -> Tensor:
+        """c_p without the factor 2 / s^2: the same for all layers."""
         kx, ky = kernel_matrix(x, self.sigma_x), kernel_matrix(y, self.sigma_y)
-        return coefficients(kx, ky, self.gamma, self.form) * (2.0 / (self.sigma_z**2 * features))
+        return coefficients(kx, ky, self.gamma, self.form)
 
     def _third_factor(self, view: View, z: Tensor, coefficient: Tensor) -> Tensor:
         xi: Tensor = view.specialise(third_factor)(z, coefficient, 2.0 * self.sigma_z**2 * z.shape[-1])

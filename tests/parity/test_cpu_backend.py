@@ -134,7 +134,7 @@ def test_pair_stdp_visits_only_what_spiked():
     ]
     wire = Projection("pre", "post", Uniform(-0.2, 0.9), name="wire")
     bare = Network(populations, [wire], input="pre", output="post")
-    net = STDP(A_plus=0.05, A_minus=0.04, w_min=0.0, w_max=0.6, layers=("wire",))(bare)
+    net = STDP(A_plus=0.05, A_minus=0.04, w_min=0.0, w_max=0.6, output="same")(bare)
     results = both(net, Phase("p", 200), [Probe("post", "spike")], batch=2, replicas=2)
     agree(results, 1e-11)
     weight = results[1][1].learned["weight"]["wire"]

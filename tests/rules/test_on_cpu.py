@@ -16,11 +16,8 @@ BY_TORCH = {
     "bptt": "a gradient rule learns",
     "diehl_cook": "its constraint looks at neighbouring synapses",
     "force": "its modulator differs by synapse",
-    "hebbnet": "its transform Sparsify looks at neighbouring synapses",
     "heterosynaptic": "its transform Heterosynaptic looks at neighbouring synapses",
-    "krotov_hopfield": "its transform Normalised looks at neighbouring synapses",
     "sign_symmetric": "another projection has the signs of its weights",
-    "softhebb": "its transform Normalised looks at neighbouring synapses",
     "weight_perturbation": "it perturbs its weights",
 }
 

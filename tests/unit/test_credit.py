@@ -13,7 +13,6 @@ from test_experiment import assert_equal, small, stopped_after
 from neurosim import checkpoint, figure
 from neurosim.adapter import Hold, Last, Poisson
 from neurosim.connectivity import FixedProbability
-from neurosim.experiment import Interrupted, run
 from neurosim.inspect import credit
 from neurosim.inspect.credit import COLUMNS, CREDIT, CreditMonitor, batches_of, read_credit, written
 from neurosim.learner import Settings, SimulatorLearner
@@ -27,6 +26,7 @@ from neurosim.rules.hebb import Hebb
 from neurosim.rules.heterosynaptic import Heterosynaptic
 from neurosim.rules.kolen_pollack import KolenPollack
 from neurosim.run_folder import open_run
+from neurosim.run_loop import Interrupted, run
 from neurosim.scheme import Composed
 from neurosim.surrogate import FastSigmoid
 from neurosim.types import ConfigurationError

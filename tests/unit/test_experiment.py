@@ -11,18 +11,19 @@ import pytest
 
 from neurosim import checkpoint, figure
 from neurosim.adapter import Hold, Latency, Mean, Poisson
-from neurosim.experiment import Experiment, Interrupted, Recorded, RunLoop, run, summary_table
+from neurosim.experiment import Experiment
 from neurosim.factor import post, pre
 from neurosim.lateral import LayerNorm
 from neurosim.learner import Settings
 from neurosim.network import Layered
 from neurosim.neuron import LIF, LeakyRate, Relay, SpikeRelay
-from neurosim.recorded import keeps_eligibility
+from neurosim.recorded import Recorded, keeps_eligibility
 from neurosim.recorder import Probe
 from neurosim.rule import Component, OfComponent, Term, ThreeFactorRule
 from neurosim.rules.biohsic import BioHSIC
 from neurosim.rules.delta import Delta
 from neurosim.run_folder import open_run
+from neurosim.run_loop import Interrupted, RunLoop, run, summary_table
 from neurosim.storage import export
 from neurosim.tasks.xor import Xor
 from neurosim.types import ConfigurationError

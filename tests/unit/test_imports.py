@@ -31,6 +31,8 @@ ORDER = [
     ["memory"],
     ["run_folder", "run_figures", "progress", "stopper"],
     ["experiment"],
+    ["benchmark"],
+    ["run_loop"],
     ["cli", "__main__"],
 ]
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -9,7 +9,7 @@ import pytest
 
 from neurosim import checkpoint
 from neurosim.adapter import Hold, Mean, Poisson
-from neurosim.experiment import Experiment, RunLoop, run
+from neurosim.experiment import Experiment
 from neurosim.learner import Settings
 from neurosim.neuron import LIF, LeakyRate, StaticRate
 from neurosim.recorded import Recorded
@@ -17,6 +17,7 @@ from neurosim.reservoir import Reservoir
 from neurosim.rules.force import Force
 from neurosim.rules.least_mean_squares import LeastMeanSquares
 from neurosim.run_folder import open_run
+from neurosim.run_loop import RunLoop, run
 from neurosim.tasks.delayed_recall import DelayedRecall
 from neurosim.tasks.sine import Sine
 from neurosim.types import ConfigurationError

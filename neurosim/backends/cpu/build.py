@@ -12,8 +12,9 @@ import torch
 
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
-from neurosim.backends.cpu.modulators import vector, vectorised, window_coefficients
+from neurosim.backends.cpu.modulators import fill_coefficients, vector, vectorised
 from neurosim.backends.cpu.program import Program
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -52,6 +53,8 @@ class Builder:
         self.samples = np.zeros(self.batch, np.int64)
         self.recorded: dict[str, Array] = {}
         self.recorders: dict[str, Kernel] = {}
+        self.events: dict[str, EventRecorder] = {}
+        self.collected: set[str] = set()  # labels whose units that are not zero are listed
         self.filled: set[str] = set()  # ports at which something has arrived
         self.moment: WorkMoment | None = None
         self.context: Context
@@ -145,8 +148,16 @@ class Builder:
                 self._release(own)
         axon = f"{name}.{self.plan.network[name].axon}"
         if any(delivery.by_events and delivery.source == axon for delivery in self.deliveries.values()):
-            events = self.work.spikes(axon)
-            self.result.add(kernels.collect(self.dtype, size, self.work.buffer(axon), events))
+            self._collect(axon)
+
+    def _collect(self, label: str) -> Array:
+        """The list of a label's units that are not zero, made once in a step."""
+        events = self.work.spikes(label)
+        if label not in self.collected:
+            self.collected.add(label)
+            size = self.batch, self.work.width(label)
+            self.result.add(kernels.collect(self.dtype, size, self.work.buffer(label), events))
+        return events
 
     def _drives_of(self, name: str) -> dict[str, list[tuple[str, bool]]]:
         """Drives of a population by port label: (drive, held)."""
@@ -252,7 +263,12 @@ class Builder:
 
     def _recording(self) -> None:
         for probe in self.tape.probes:
-            if self.plan.network.has(probe.target):
+            if probe.events:
+                size3 = (*self.work.size, self.work.width(probe.key))
+                recorder = EventRecorder(probe, self.dtype, size3, self._collect(probe.key), self.phase.steps)
+                self.events[probe.key] = recorder
+                self.result.add(recorder.kernel)
+            elif self.plan.network.has(probe.target):
                 units = np.arange(self.work.width(probe.key)) if probe.units is None else np.array(probe.units)
                 count = -(-self.phase.steps // probe.every)
                 rows = np.zeros((count, *self.work.size, len(units)), self.work.dtype)
@@ -262,7 +278,7 @@ class Builder:
                 kernel = kernels.record(self.dtype, size, source, rows, probe.every, units.astype(np.int64))
                 self.recorders[probe.key] = kernel
                 self.result.add(kernel)
-        others = [probe for probe in self.tape.probes if probe.key not in self.recorded]
+        others = [probe for probe in self.tape.probes if probe.key not in (*self.recorded, *self.events)]
         if others:
 
             def write(t: int) -> None:
@@ -272,6 +288,17 @@ class Builder:
                 self.tape.write(moment, activity, self.learned, others)
 
             self.result.add(write)  # costs time in the phases that ask for it only: no reason to name it
+
+    def stretches(self, clock: int) -> Iterator[tuple[int, int]]:
+        """The phase from `clock` in pieces (first step, steps), because lists of events have to be emptied."""
+        steps = self.context.phase.steps  # not those of the phase for which the program was made
+        length = min((one.stretch for one in self.events.values()), default=steps)
+        for first in range(clock, clock + steps, length):
+            for recorder in self.events.values():
+                recorder.begin(first)
+            yield first, min(length, clock + steps - first)
+            for recorder in self.events.values():
+                recorder.take(self.tape)
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
 
@@ -283,8 +310,7 @@ class Builder:
             delivery.refresh(self.learned, context)
         for plastic in self.plastic:
             plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
-        for synapses, modulator, coefficient in self.coefficients:
-            coefficient[...] = window_coefficients(modulator, context, synapses.post.units).numpy()
+        fill_coefficients(self.coefficients, context)
         for probe in tape.probes:
             if probe.key in self.recorders:
                 self.recorders[probe.key].block[kernels.FIRST] = tape.first(probe, context.clock)

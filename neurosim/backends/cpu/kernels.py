@@ -16,6 +16,7 @@ from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
 FIRST = 5  # where the block of a recording holds the first step that is kept
+FIRST_EVENT = 7  # the same of a recording of events
 SCAN = 16  # units looked at together when spikes are collected
 
 
@@ -355,6 +356,30 @@ def record(dtype: str, size: tuple[int, int], source: Buffer, rows: Array, every
     writer.row("o", "place", "(r * B + b) * n_units", 4)
     writer.line("for n in range(n_units):", 4)
     writer.line("o[u(n)] = x[u(units[u(n)])]", 5)
+    return writer.done()
+
+
+def record_events(dtype: str, size: tuple[int, int], events: Array, count: Array, rows: Array) -> Kernel:
+    """Keep the lists of `collect` as `rows [R, B, capacity, 2]` int32 (step since block[FIRST], unit), of which
+    `count [R, B]` are filled.
+    """
+    writer = Writer(dtype)
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    writer.number("capacity", rows.shape[2])
+    writer.address("rows_at", rows)
+    writer.place("e_at", events)
+    writer.number("first", 0)  # set for each stretch
+    writer.array("count", count, "integers")
+    writer.rows()
+    writer.line("e = carray(indices(e_at + (r * B + b) * (N + 1) * 4), (1,))", 3)
+    writer.line("o = carray(indices(rows_at + (r * B + b) * capacity * 8), (1,))", 3)
+    writer.line("filled = count[u(r * B + b)]", 3)
+    writer.line("found = np.int64(e[u(0)])", 3)
+    writer.line("for n in range(found):", 3)
+    writer.line("o[u(2 * (filled + n))] = t - first", 4)
+    writer.line("o[u(2 * (filled + n) + 1)] = e[u(n + 1)]", 4)
+    writer.line("count[u(r * B + b)] = filled + found", 3)
     return writer.done()
 
 

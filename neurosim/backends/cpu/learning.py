@@ -14,8 +14,10 @@ import torch
 
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.factors import Factors, Place
+from neurosim.backends.cpu.kernels import block_of
+from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.modulators import modulator_place
-from neurosim.backends.cpu.plasticity import COUNT, FORM, FULL, Synaptic, learn
+from neurosim.backends.cpu.plasticity import COUNT, FORM, FULL, Synaptic, apply, learn
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.needs import CONSTANT
@@ -46,11 +48,16 @@ def why_not(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
         return "it perturbs its weights"
     if hasattr(rule.modulator, "pre_factors"):
         return "its modulator differs by synapse"
-    for part in builder.simulator.learning.parts[synapses.name]:
+    return why_no_update(builder, delivery, rule) if rule.when == "step" else ""
+
+
+def why_no_update(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
+    """Why a change of weights has no kernel (a gathered one is then torch's, once), or ""."""
+    for part in builder.simulator.learning.parts[delivery.synapses.name]:
         if None in part.steps:
             names = [type(t).__name__ for t, step in zip(part.chain, part.steps, strict=True) if step is None]
             return f"its transform {names[0]} looks at neighbouring synapses"
-    if rule.when == "step" and not all(isinstance(constraint, Bounds) for constraint in rule.constraints):
+    if not all(isinstance(constraint, Bounds) for constraint in rule.constraints):
         return "its constraint looks at neighbouring synapses"
     return ""
 
@@ -65,7 +72,11 @@ class Plastic:
         self.parts = builder.simulator.learning.parts[self.name]
         self.modulator = modulator_place(builder, delivery, rule)
         self.factors = Factors(builder.work, builder.plan.dt, self.name)
+        self.updates = not why_no_update(builder, delivery, rule)  # by a kernel
         self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
+        self.apply: dict[str, Kernel] = {}
+        if self.updates and not self.at_once:
+            self.apply = {part.name: apply(builder.dtype, self.synaptic[part.name]) for part in self.parts}
         self.learn = {part.name: learn(builder.dtype, self.synaptic[part.name]) for part in self.parts}
 
     @property
@@ -89,7 +100,7 @@ class Plastic:
         decays = [None if one.decay is None else self._post(one.decay) for one in rule.components]
         weight = self.delivery.bias if bias else self.delivery.weight
         assert weight is not None
-        chain = part.chain if self.at_once else ()
+        chain = part.chain if self.updates else ()
         synaptic = Synaptic(
             rule=rule,
             kind=kind,
@@ -110,7 +121,7 @@ class Plastic:
             shown=any(one.key == f"{self.name}.eligibility" for one in self.builder.tape.probes),
             slots=[[np.zeros_like(weight) for _ in transform.memory] for transform in chain],
             change=None if self.at_once else np.zeros_like(weight),
-            bounds=tuple(rule.constraints) if self.at_once and not bias else (),
+            bounds=tuple(rule.constraints) if self.updates and not bias else (),
         )
         if kind == "sparse":
             synaptic.post = self.delivery.post
@@ -201,7 +212,7 @@ class Plastic:
     def weights(self, learned: dict[str, Any]) -> None:
         """Write the weights of now."""
         for part in self.parts:
-            if self.at_once:
+            if self.updates:
                 learned[part.name][self.name] = self._tensor(part.name, self.synaptic[part.name].weight)
         weight, bias = (learned[part].get(self.name) for part in ("weight", "bias"))
         self.delivery.seen = weight, bias
@@ -235,35 +246,55 @@ class Plastic:
         return torch.from_numpy(self.modulator.buffer.at(t - self.modulator.delay).copy())
 
     def end(self, learned: dict[str, Any], steps: int, due: bool) -> list[Update]:
-        """Write the memories back; the updates that are due now."""
-        updates: list[Update] = []
+        """Write the memories back; the updates that torch has to make now."""
         if self.at_once:
-            self.weights(learned)
-            learned["count"][self.name] += steps
-            learned["transform"][self.name] = {
-                part.name: tuple(
-                    {slot: self._tensor(part.name, array) for slot, array in zip(transform.memory, arrays, strict=True)}
-                    for transform, arrays in zip(part.chain, self.synaptic[part.name].slots, strict=True)
-                )
-                for part in self.parts
-            }
-            return updates
+            self._updated(learned, steps)
+            return []
         formed = 1 if self.rule.accumulate == "last" else steps
         waiting = learned["change"][self.name]
-        gathered: dict[str, Any] = {}
-        for part in self.parts:
-            change = self.synaptic[part.name].change
-            assert change is not None
-            gathered[part.name] = {
-                "sum": self._tensor(part.name, change),
-                "steps": formed + (waiting[part.name]["steps"] if part.name in waiting else 0),
+        counts = {
+            part.name: formed + (waiting[part.name]["steps"] if part.name in waiting else 0) for part in self.parts
+        }
+        learned["change"][self.name] = {}
+        if due and self.updates:
+            self._apply(counts)
+            self._updated(learned, 1)
+            return []
+        gathered = {part.name: self._tensor(part.name, self._change(part.name)) for part in self.parts}
+        if not due:
+            learned["change"][self.name] = {
+                name: {"sum": change, "steps": counts[name]} for name, change in gathered.items()
             }
-        learned["change"][self.name] = {} if due else gathered
-        if due:
-            for part in self.parts:
-                one = gathered[part.name]
-                updates.append((self.synapses, part, mean_change(self.rule, one["sum"], one["steps"])))
-        return updates
+            return []
+        return [
+            (self.synapses, part, mean_change(self.rule, gathered[part.name], counts[part.name])) for part in self.parts
+        ]
+
+    def _change(self, part: str) -> Array:
+        change = self.synaptic[part].change
+        assert change is not None
+        return change
+
+    def _apply(self, counts: dict[str, int]) -> None:
+        """Make the gathered change, by kernels."""
+        for part in self.parts:
+            change = self._change(part.name)
+            if self.rule.accumulate == "mean":
+                change /= counts[part.name]
+            self.apply[part.name].block[COUNT] = self.learn[part.name].block[COUNT]
+        drive(block_of(list(self.apply.values())), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
+
+    def _updated(self, learned: dict[str, Any], updates: int) -> None:
+        """Write back what updates by kernels have changed."""
+        self.weights(learned)
+        learned["count"][self.name] += updates
+        learned["transform"][self.name] = {
+            part.name: tuple(
+                {slot: self._tensor(part.name, array) for slot, array in zip(transform.memory, arrays, strict=True)}
+                for transform, arrays in zip(part.chain, self.synaptic[part.name].slots, strict=True)
+            )
+            for part in self.parts
+        }
 
 
 def finish(builder: Builder, learned: dict[str, Any], steps: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.factors import Factors, Place
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.reference import Context
+from neurosim.backends.resolve import Synapses
 from neurosim.lateral import Pullback
 from neurosim.modulator import HSIC, Feedback, Unmodulated
 from neurosim.modulator.base import signal_of
@@ -133,11 +134,17 @@ def _third_factor(
     return writer.done()
 
 
-def window_coefficients(modulator: HSIC, context: Context, units: int) -> Tensor:
-    """c_p of the window, `[R, N]`, from the inputs and labels of the phase."""
-    modulator.check_window(context.batch)
-    x, y = (signal_of(context.signals, name, context.phase.name) for name in ("input", "label"))
-    return modulator.window_coefficients(x, y, units)
+def fill_coefficients(windows: list[tuple[Synapses, HSIC, Array]], context: Context) -> None:
+    """c_p of the window, `[R, N]`, from the inputs and labels of the phase; layers of the same settings share them."""
+    common: dict[tuple[Any, ...], Tensor] = {}
+    for synapses, modulator, coefficient in windows:
+        modulator.check_window(context.batch)
+        key = modulator.sigma_x, modulator.sigma_y, modulator.gamma, modulator.form
+        if key not in common:
+            x, y = (signal_of(context.signals, name, context.phase.name) for name in ("input", "label"))
+            common[key] = modulator.common_coefficients(x, y)
+        scale = 2.0 / (modulator.sigma_z**2 * synapses.post.units)
+        coefficient[...] = (common[key] * scale).numpy()
 
 
 def _by_torch(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Place:

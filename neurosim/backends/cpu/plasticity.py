@@ -88,6 +88,15 @@ def idle(transform: Any) -> bool:
 
 def learn(dtype: str, synaptic: Synaptic) -> Kernel:
     """The kernel of a step of learning."""
+    return _Text(_begun(dtype, synaptic), synaptic).kernel()
+
+
+def apply(dtype: str, synaptic: Synaptic) -> Kernel:
+    """The kernel that makes a gathered change: w <- C(w + T(G))."""
+    return _Text(_begun(dtype, synaptic), synaptic).update()
+
+
+def _begun(dtype: str, synaptic: Synaptic) -> Writer:
     writer = Writer(dtype)
     for name, value in zip("BPQ", synaptic.size[1:], strict=True):
         writer.number(name, value)
@@ -96,7 +105,7 @@ def learn(dtype: str, synaptic: Synaptic) -> Kernel:
     writer.number("form", 0)
     writer.number("full", 0)
     writer.address("w_at", synaptic.weight)
-    return _Text(writer, synaptic).kernel()
+    return writer
 
 
 class _Text:
@@ -162,7 +171,7 @@ class _Text:
         self.by_events = events(synaptic)
         scratch = synaptic.change if gathers else np.zeros_like(synaptic.weight)
         writer.address("g_at", scratch)  # type: ignore[arg-type]
-        update = [] if gathers else self._update()
+        update = [] if gathers else self._update("g[i] / real(B)" if self.rule.reduce == "mean" else "g[i]")
         body = self._eligibility(post, pre, m, decay, gain)
         writer.line("forms = t >= form")
         writer.line("count = real(earlier + t - first)")
@@ -182,6 +191,24 @@ class _Text:
         writer.line("else:", 3)
         self.listed = True
         self._row(4, post, pre, body, update)
+        return writer.done()
+
+    def update(self) -> Kernel:
+        """The update alone, of a change that was gathered."""
+        writer, synaptic = self.writer, self.synaptic
+        assert synaptic.change is not None
+        if self.sparse:
+            writer.array("start", synaptic.pointer, "integers")  # type: ignore[arg-type]
+            writer.address("index_at", synaptic.post)  # type: ignore[arg-type]
+        writer.address("g_at", synaptic.change)
+        lines = self._update("g[i]")
+        writer.line("count = real(earlier)")
+        writer.line("for r in range(r0, r1):")
+        writer.line("for j in range(Q):", 2)
+        self._row_bounds()
+        for name in ("w", "g", *self.arrays):
+            self._own_row(name, 3)
+        self._loop(3, lines)
         return writer.done()
 
     def _row(self, depth: int, post: list[list[str]], pre: list[list[str]], body: list[str], update: list[str]) -> None:
@@ -317,9 +344,9 @@ class _Text:
         lines.append(f"    g[i] += {self._product(f'{m}[h]' if m else '', last)}{share}")
         return lines
 
-    def _update(self) -> list[str]:
+    def _update(self, change: str) -> list[str]:
         """w <- C(w + T(G)) of one synapse."""
-        lines = ["change = g[i] / real(B)" if self.rule.reduce == "mean" else "change = g[i]"]
+        lines = [f"change = {change}"]
         for index, transform in enumerate(self.synaptic.chain):
             self.writer.function(f"t{index}", transform.step)
             slots = []

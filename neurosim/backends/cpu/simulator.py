@@ -42,7 +42,7 @@ class Cpu(Reference):
     def program(self, phase: Phase, batch: int, tape: Tape) -> tuple[Builder, Program]:
         """The program of a phase; the same for all phases of the same kind."""
         drives = tuple((target, isinstance(value, Held)) for target, value in phase.drive.items())
-        probes = tuple((probe.key, probe.every, probe.units) for probe in tape.probes)
+        probes = tuple((probe.key, probe.every, probe.units, probe.events) for probe in tape.probes)
         key = batch, drives, phase.learn, phase.silent, phase.noise, phase.steps if probes else 0, probes
         if key not in self._programs:
             builder = Builder(self, self._workspace(batch), phase, tape)
@@ -74,7 +74,8 @@ class Cpu(Reference):
             shares = shares_of(
                 self.plan.replicas, batch, units * self.plan.replicas * batch * phase.steps, builder.rows_apart
             )
-            program.run(state.clock, phase.steps, shares)
+            for first, steps in builder.stretches(state.clock):
+                program.run(first, steps, shares)
             clock = state.clock + phase.steps
             builder.end(clock)
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}

@@ -1,0 +1,43 @@
+"""Recording events of a run: a kernel lists them, and between stretches of steps the list is taken away.
+
+A kernel cannot make its list longer, so a stretch is as many steps as fit if every unit were active in each of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurosim.backends.cpu import kernels
+from neurosim.backends.tape import Tape
+from neurosim.recorder import Probe
+from neurosim.types import Array
+
+CAPACITY = 2**22  # events of a stretch over all replicas and rows; memory that is never written is never taken
+
+
+class EventRecorder:
+    """Where a population's value is not zero, step after step, for one probe."""
+
+    def __init__(self, probe: Probe, dtype: str, size: tuple[int, int, int], events: Array, steps: int):
+        """`size` is (replicas, batch, units), `events` what `kernels.collect` writes, `steps` those of the phase."""
+        self.probe = probe
+        replicas, batch, units = size
+        self.stretch = max(1, min(steps, CAPACITY // (replicas * batch * units)))
+        self.count = np.zeros((replicas, batch), np.int64)
+        self.rows = np.empty((replicas, batch, self.stretch * units, 2), np.int32)
+        self.kernel = kernels.record_events(dtype, (batch, units), events, self.count, self.rows)
+
+    def begin(self, clock: int) -> None:
+        """A stretch begins at `clock`."""
+        self.count[...] = 0
+        self.kernel.block[kernels.FIRST_EVENT] = clock
+
+    def take(self, tape: Tape) -> None:
+        """Hand what was listed to the tape, in the order of time."""
+        clock = int(self.kernel.block[kernels.FIRST_EVENT])
+        parts = [np.zeros((0, 4), np.int64)]
+        for r, b in np.ndindex(self.count.shape):
+            step, unit = self.rows[r, b, : self.count[r, b]].T.astype(np.int64)
+            parts.append(np.stack((clock + step, np.full_like(step, r), np.full_like(step, b), unit), axis=1))
+        found = np.concatenate(parts)
+        tape.keep_events(self.probe, found[np.argsort(found[:, 0], kind="stable")])

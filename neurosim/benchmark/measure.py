@@ -1,0 +1,117 @@
+"""Measuring contenders at the same work side by side: warm-up outside, repeats in turn, medians, results checked.
+
+A contender whose results are not those of the work has done something else: its row is void, however fast it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Values = Mapping[str, Any]  # what a contender found: numbers or arrays by name
+
+
+class Sample(NamedTuple):
+    """One repeat: seconds by the clock, seconds of CPU over all threads, and what was found."""
+
+    wall: float
+    cpu: float
+    values: Values
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`sample()` does the work once. `own` marks the backends of this package."""
+
+    name: str
+    sample: Callable[[], Sample]
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """A result is right if no entry is further than `tolerance` times the largest entry of `expected` from it."""
+
+    expected: Any
+    tolerance: float
+
+    def wrong(self, name: str, found: Any) -> str:
+        """What is wrong, or ""."""
+        expected, got = np.asarray(self.expected, float), np.asarray(found, float)
+        if got.shape != expected.shape:
+            return f"{name} has shape {got.shape} instead of {expected.shape}"
+        allowed = self.tolerance * np.abs(expected).max(initial=0.0)
+        distance = np.abs(got - expected).max(initial=0.0)
+        if distance <= allowed:
+            return ""
+        if expected.ndim == 0:
+            return f"{name} is {float(got):.5g} instead of {float(expected):.5g} (+- {allowed:.2g})"
+        return f"{name} is wrong by {distance:.3g} (allowed: {allowed:.2g})"
+
+
+@dataclass
+class Row:
+    """A contender's repeats, in seconds; `void` says why they do not count, or is ""."""
+
+    name: str
+    own: bool
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    values: Values = field(default_factory=dict)
+    void: str = ""
+
+    def median(self, clock: str = "cpu") -> float:
+        return float(np.median(getattr(self, clock)))
+
+
+def in_process(name: str, run: Callable[[], Any], read: Callable[[Any], Values], own: bool = False) -> Contender:
+    """A contender that runs here: `run()` is timed, `read(its result)` is not."""
+
+    def sample() -> Sample:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = run()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        return Sample(wall, cpu, read(result))
+
+    return Contender(name, sample, own)
+
+
+def void_reason(values: Values, checks: Mapping[str, Check]) -> str:
+    """Why these results do not count, or ""; every check needs its value."""
+    for name, check in checks.items():
+        reason = check.wrong(name, values[name]) if name in values else f"{name} is missing"
+        if reason:
+            return reason
+    return ""
+
+
+def measure(
+    contenders: Sequence[Contender], checks: Mapping[str, Check], repeats: int = 5, seconds: float = 60.0
+) -> list[Row]:
+    """Every contender `repeats` times, in turn, after one run each that is not counted; whoever has used up `seconds`
+    by the clock sits out, but not before the second repeat. The results of every run are checked.
+    """
+    rows = [Row(one.name, one.own) for one in contenders]
+    spent = dict.fromkeys(range(len(rows)), 0.0)
+    for turn in range(repeats + 1):
+        for index, (row, contender) in enumerate(zip(rows, contenders, strict=True)):
+            if turn > 2 and spent[index] > seconds:
+                continue
+            started = time.perf_counter()
+            wall, cpu, row.values = contender.sample()
+            row.void = row.void or void_reason(row.values, checks)
+            spent[index] += time.perf_counter() - started
+            if turn:
+                row.wall.append(wall)
+                row.cpu.append(cpu)
+    return rows
+
+
+def fastest(rows: Sequence[Row], own: bool) -> Row | None:
+    """The quickest row that counts, of this package or of its peers."""
+    valid = [row for row in rows if row.own == own and not row.void]
+    return min(valid, key=Row.median, default=None)
