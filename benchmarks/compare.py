@@ -96,7 +96,7 @@ def main() -> None:
         text = list(markdown([measured], "cpu" if arguments.threads == 1 else "wall"))
         key = name if arguments.threads == 1 else f"{name}, {arguments.threads} threads"
         kept[key] = {**measured.json(), "around": around, "table": text}
-        target.write_text(json.dumps(kept, indent=1) + "\n")
+        target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print("\n".join(text), flush=True)
 
 

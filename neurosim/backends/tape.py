@@ -87,7 +87,7 @@ class Tape:
 
     def keep(self, probe: Probe, rows: Tensor, steps: Iterable[int]) -> None:
         """Take over the rows `[K, R, ...]` of several steps at once."""
-        self.rows[probe.key].extend(rows)
+        self.rows[probe.key].append(rows)
         self.steps[probe.key].extend(steps)
 
     def keep_events(self, probe: Probe, found: Array) -> None:
@@ -105,7 +105,8 @@ class Tape:
                 self.keep_events(probe, np.insert(found, 0, moment.clock, axis=1))
             elif (moment.clock - self.start) % probe.every == 0:
                 row = self._row(probe, moment, activity, learned).detach()
-                self.rows[probe.key].append(row if probes is None else row.clone())  # a workspace is written again
+                kept = row if probes is None else row.clone()  # a workspace is written again
+                self.rows[probe.key].append(kept[None])
                 self.steps[probe.key].append(moment.clock)
 
     def _row(self, probe: Probe, moment: Moment, activity: dict[str, Any], learned: dict[str, Any]) -> Tensor:
@@ -145,10 +146,15 @@ class Tape:
         """What was collected, as NumPy arrays."""
         values = {}
         for key, rows in self.rows.items():
-            array = torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 1))
+            array = _joined(rows).cpu().numpy() if rows else np.zeros((0, 1))
             values[key] = array[:, 0] if hide_replicas else array
         steps = {key: np.asarray(steps) for key, steps in self.steps.items()}
         for key, parts in self.events.items():
             found = np.concatenate([np.zeros((0, 4), np.int64), *parts])
             steps[key], values[key] = found[:, 0], found[:, 2 if hide_replicas else 1 :]
         return Recording(values, steps, self.plan.dt)
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    """Blocks of rows as one; a single block is not copied again."""
+    return rows[0] if len(rows) == 1 else torch.cat(rows)

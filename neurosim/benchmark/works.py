@@ -37,9 +37,14 @@ Limit = tuple[float, str]  # seconds, and of what
 class Work(Protocol):
     """Seconds times `scale` are the numbers of the table, in `unit`."""
 
-    about: str
-    unit: str
-    scale: float
+    @property
+    def about(self) -> str: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def scale(self) -> float: ...
 
     @property
     def checks(self) -> Mapping[str, Check]: ...
@@ -293,8 +298,9 @@ class Layer:
     def weight(self) -> Array:
         """Weights `[P, Q]`."""
         active = self.inputs * (1.0 if self.density is None else self.density)
-        normal = np.random.default_rng(8).standard_normal((self.units, self.inputs))
-        return (self.mean / active + self.spread / active**0.5 * normal).astype(np.float32)
+        normal: Array = np.random.default_rng(8).standard_normal((self.units, self.inputs))
+        made: Array = (self.mean / active + self.spread / active**0.5 * normal).astype(np.float32)
+        return made
 
     @property
     def leak(self) -> float:
@@ -331,7 +337,7 @@ class Layer:
         if self.density is None:
             return limits.matrix_product(self.steps * self.batch, self.inputs, self.units), "the matrix product alone"
         bandwidth = limits.copy_bandwidth(self.weight.nbytes)
-        return self.x.sum() * 4.0 * self.units / bandwidth, f"weights of spikes read at {bandwidth / 1e9:.0f} GB/s"
+        return float(self.x.sum()) * 4.0 * self.units / bandwidth, f"weights of spikes read at {bandwidth / 1e9:.0f} GB/s"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from neurosim.phase import Held, Phase
 from neurosim.recorder import Probe
 from neurosim.rules.krotov_hopfield import KrotovHopfield
 from neurosim.rules.softhebb import SoftHebb
+from neurosim.transform import Normalised
 
 PROBES = (Probe("output", "basal"), Probe("output", "feedback"), Probe("wire", "weight"))
 
@@ -104,3 +107,72 @@ def test_krotov_hopfield(case):
     agree(current.swapaxes(1, 2), arrays[f"c{case}.I"], 1e-12)
     agree(g.swapaxes(1, 2), arrays[f"c{case}.g"], 1e-15)
     agree(w, arrays[f"c{case}.W"], 1e-12)
+
+
+# ---- between the products and the weight -----------------------------------------------------------------------------
+
+
+def added(scheme, pre, post, weight, x, connectivity, *, transforms):
+    """What one batch adds to `weight` when the rule's transforms are `transforms` (None: its own)."""
+
+    def bare(network):
+        taught = scheme(network)
+        if transforms is None:
+            return taught
+        return taught.with_projections(
+            lambda p: p if p.rule is None else replace(p, rule=replace(p.rule, transforms=transforms))
+        )
+
+    return batches(learner(bare, pre, post, weight, connectivity), [x])[2][0].reshape(np.shape(weight)) - weight
+
+
+def steps_agree(scheme, sizes, connectivity, weights, xs, steps):
+    """The change, the change over its largest entry, and the update of every batch; `steps` hold the file's three."""
+    for weight, x, *theirs in zip(weights, xs, *steps, strict=True):
+        for transforms, expected in zip(((), (Normalised("all"),), None), theirs, strict=True):
+            ours = added(scheme, *sizes, weight, x, connectivity, transforms=transforms)
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def per_unit(rate, change):
+    """rate_i change_i, for units that come first."""
+    return rate.reshape(*rate.shape, *[1] * (change.ndim - rate.ndim)) * change
+
+
+@pytest.mark.parametrize("case", range(len(CONVOLUTIONS)))
+def test_softhebb_convolution_step_by_step(case):
+    arrays, one = golden("softhebb")[0], CONVOLUTIONS[case]
+    own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"conv{case}.")}
+    connectivity = Conv2d(one["k"], one["stride"], one["pad"], one["padding_mode"])
+    before = [own["w0"], *own["w"][:-1]]
+    update = per_unit(own["lr_neuron"], own["delta_norm"])
+    steps = (own["delta_raw"], own["delta_norm"], update)
+    sizes = own["x"].shape[2:], own["u"].shape[2:]
+    steps_agree(softhebb(one, "signed"), sizes, connectivity, before, own["x"], steps)
+
+
+@pytest.mark.parametrize("kind", ["soft", "softwta", "hard"])
+@pytest.mark.parametrize("case", range(len(LINEAR)))
+def test_softhebb_dense_step_by_step(case, kind):
+    arrays, one = golden("softhebb")[0], LINEAR[case]
+    own = {name: arrays[f"linear{case}.{kind}.{name}"] for name in ("w", "delta_raw", "delta_norm", "lr_neuron")}
+    before = [arrays[f"linear{case}.w0"], *own["w"][:-1]]
+    steps = (own["delta_raw"], own["delta_norm"], per_unit(own["lr_neuron"], own["delta_norm"]))
+    scheme = softhebb(one, {"soft": "soft", "softwta": "signed", "hard": "hard"}[kind])
+    steps_agree(scheme, (one["i"], one["o"]), Dense(), before, arrays[f"linear{case}.x"], steps)
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_krotov_hopfield_step_by_step(case):
+    """`ds` is the change, `nc` its largest entry; the first batch has the whole rate `eps`."""
+    arrays, meta = golden("krotov_hopfield")
+    one, own = (
+        meta["cases"][case],
+        {name: arrays[f"c{case}.{name}"] for name in ("W0", "data", "perm", "ds", "nc", "eps")},
+    )
+    x, weight = own["data"][own["perm"][0]][: one["Num"]], own["W0"]
+    np.testing.assert_allclose(np.abs(own["ds"]).max((1, 2)), own["nc"].ravel(), rtol=1e-12)
+    scheme = KrotovHopfield(lr=one["eps0"], p=one["p"], k=one["k"], delta=one["delta"], output="same")
+    ds, rate = own["ds"][0], own["eps"].ravel()[0]
+    steps = [[ds], [ds / own["nc"].ravel()[0]], [rate * ds / own["nc"].ravel()[0]]]
+    steps_agree(scheme, (one["N"], one["hid"]), Dense(), [weight], [x], steps)

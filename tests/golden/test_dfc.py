@@ -165,3 +165,30 @@ def test_the_steady_state_is_the_analytic_one() -> None:
     ours = run(name, "mean")[1]["control.rate"][-1]
     near(ours, u)
     assert np.linalg.norm(ours - expected) < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case["loss"] == "mse"])
+def test_our_oracle_of_the_steady_state_is_theirs(name: str) -> None:
+    """u = (J Q + alpha 1)^-1 delta as tests/rules/test_deep_feedback_control.py has it, and the update from it: every
+    layer adds Q u to its drive by the controlled layer below.
+    """
+    w, b, q = ([ARRAYS[f"{letter}{k}"] for k in range(3)] for letter in "WbQ")
+    below = [ARRAYS["x"]]
+    for k in range(2):
+        below.append(np.tanh(below[-1] @ w[k].T + b[k]))
+    free = below[2] @ w[2].T + b[2]
+    upper = w[2] * (1 - below[2][:, None] ** 2)
+    j = np.concatenate(
+        [upper @ w[1] * (1 - below[1][:, None] ** 2), upper, np.broadcast_to(np.eye(3), (len(free), 3, 3))], -1
+    )
+    leaky = j @ np.concatenate(q) + CASES[name]["alpha"] * np.eye(3)
+    u = np.linalg.solve(leaky, (ARRAYS[f"{name}.output_target"] - free)[..., None])[..., 0]
+    near(u, ARRAYS[f"{name}.u_ndi"])
+    rate = ARRAYS["x"]
+    for k in range(3):
+        drive, added = rate @ w[k].T + b[k], u @ q[k].T
+        near(added, ARRAYS[f"{name}.dv_ndi{k}"])
+        sent = [np.tanh(v) if k < 2 else v for v in (drive, drive + added)]
+        near(-2.0 * (sent[1] - sent[0]).T @ rate / len(rate), ARRAYS[f"{name}.ndi.gW{k}"])
+        near(-2.0 * (sent[1] - sent[0]).mean(0), ARRAYS[f"{name}.ndi.gb{k}"])
+        rate = sent[1]

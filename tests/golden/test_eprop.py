@@ -70,6 +70,8 @@ def test_gradients(case, feedback):
     assert arrays[f"{name}.z"].sum() > 50
     for field, key in (("cells.v", "v"), ("cells.theta", "a"), ("output.rate", "y")):
         close(recording[field], arrays[f"{name}.{key}"])
+    wrong = recording["output.rate"] - arrays[f"{name}.target"]
+    np.testing.assert_allclose(0.5 * (wrong**2).sum() / B, arrays[f"{name}.loss"], rtol=1e-10)
     kind = {"symmetric": "sym", "random": "random"}[feedback]
     expected = {
         "input_cells": arrays[f"{name}.{kind}.gW_in"],

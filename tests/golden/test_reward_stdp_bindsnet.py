@@ -13,6 +13,7 @@ import pytest
 from load import golden
 
 from neurosim.backends import compile
+from neurosim.modulator import Unmodulated
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import SpikeRelay
 from neurosim.phase import Phase
@@ -58,3 +59,28 @@ def test_bindsnet(case):
     if rule.tau_e:  # BindsNET adds this step's pairs at the start of the next one
         expected = arrays[f"c{case}.eligibility_trace"][1:] * one["tc_e_trace"]
         np.testing.assert_allclose(eligibility, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_pairs_of_a_step(case):
+    """The file's eligibility before any trace: what a step's spikes would add, were there no third factor."""
+    arrays, meta = golden("stdp_bindsnet")
+    one = meta["cases"][case]
+    z_pre, z_post = (arrays[f"c{case}.{name}"].astype(float) for name in ("z_pre", "z_post"))
+    wire = Projection("input", "output", arrays[f"c{case}.w0"], port="feedback", delay=0, name="wire")
+    network = Network(
+        (Population("input", one["n_pre"], SpikeRelay()), Population("output", one["n_post"], SpikeRelay())), (wire,)
+    )
+
+    def bare(p):
+        rule = scheme(one).rule(network, p)
+        memoryless = tuple(replace(component, tau=None) for component in rule.components)
+        return replace(rule, components=memoryless, modulator=Unmodulated(), transforms=(), constraints=())
+
+    network = network.with_projections(lambda p: replace(p, rule=bare(p)))
+    simulator = compile(network, one["dt"], dtype="float64")
+    drive = {"input": z_pre[:, None], "output": z_post[:, None]}
+    _, recording = simulator.run(simulator.init(1), Phase("p", len(z_pre), drive), (Probe("wire", "weight"),))
+    ours = np.diff(recording["wire.weight"], axis=0, prepend=arrays[f"c{case}.w0"][None])
+    np.testing.assert_allclose(ours, arrays[f"c{case}.eligibility"], rtol=0, atol=1e-11)
+    assert np.abs(ours).max() > 1e-3

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.ahead import label as label_ahead
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 class Builder:
     """Writes the program of one kind of phase, and holds what its Python calls need while it runs."""
 
-    def __init__(self, simulator: Cpu, work: Workspace, phase: Phase, tape: Tape):
+    def __init__(self, simulator: Cpu, work: Workspace, phase: Phase, tape: Tape, early: tuple[str, ...] = ()):
+        """`early` are the projections whose products are formed before the phase; see `ahead.py`."""
+        self.early = early
         self.simulator, self.work, self.phase, self.tape = simulator, work, phase, tape
         self.plan, self.dtype = simulator.plan, simulator.dtype_name
         self.batch = work.size[1]
@@ -69,7 +72,8 @@ class Builder:
         """Labels that something other than their own neuron reads."""
         yield from self.simulator.memories
         for synapses in self.plan.synapses.values():
-            yield f"{synapses.pre.name}.{synapses.sent}"
+            if synapses.name not in self.early:
+                yield f"{synapses.pre.name}.{synapses.sent}"
             if synapses.projection.release is not None:
                 yield f"{released_by(synapses.name)}.released"
         for source, own, _, _ in self.simulator.filters:
@@ -109,7 +113,7 @@ class Builder:
     def _population(self, name: str) -> None:
         simulator, cell = self.simulator, self.simulator.cells[name]
         given = self._drives_of(name)
-        arriving = [s for s in self.plan.driving[name] if s.name not in self.phase.silent]
+        arriving = [s for s in self.plan.driving[name] if s.name not in (*self.phase.silent, *self.early)]
         alone = (
             {port for port, sources in given.items() if len(sources) == 1}
             - {f"{name}.{s.port}" for s in arriving}
@@ -138,9 +142,11 @@ class Builder:
             outputs[0] = self.work.buffer(f"{cell.outputs[0]}|raw")
         constants = tuple(self.plan.neurons[name].constants(self.plan.dt))
         size = self.batch, cell.units
-        self.result.add(
-            kernels.integrate(self.dtype, self.plan.neurons[name], constants, size, states, inputs, draws, outputs)
-        )
+        replaced = any(self.plan.synapses[one].pre.name == name for one in self.early)
+        if states or any(outputs) or not replaced:
+            self.result.add(
+                kernels.integrate(self.dtype, self.plan.neurons[name], constants, size, states, inputs, draws, outputs)
+            )
         if cell.lateral is not None:
             self._lateral(name)
         for own in simulator.releases:
@@ -170,6 +176,9 @@ class Builder:
                 drive = f"{name}.{port}#{place}", isinstance(value, Held)
                 found.setdefault(f"{name}.{port}", []).append(drive)
                 place += 1
+        for synapses in self.plan.driving[name]:
+            if synapses.name in self.early:
+                found.setdefault(f"{name}.{synapses.port}", []).append((label_ahead(synapses.name), False))
         return found
 
     def _noise(self, name: str, kind: str) -> Buffer:

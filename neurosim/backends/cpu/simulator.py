@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosim.backends.cpu import ahead
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.program import Program, shares_of
 from neurosim.backends.cpu.workspace import Workspace
@@ -43,9 +44,10 @@ class Cpu(Reference):
         """The program of a phase; the same for all phases of the same kind."""
         drives = tuple((target, isinstance(value, Held)) for target, value in phase.drive.items())
         probes = tuple((probe.key, probe.every, probe.units, probe.events) for probe in tape.probes)
-        key = batch, drives, phase.learn, phase.silent, phase.noise, phase.steps if probes else 0, probes
+        early = ahead.chosen(self, phase, batch)
+        key = batch, drives, early, phase.learn, phase.silent, phase.noise, phase.steps if probes else 0, probes
         if key not in self._programs:
-            builder = Builder(self, self._workspace(batch), phase, tape)
+            builder = Builder(self, self._workspace(batch), phase, tape, early)
             self._programs[key] = builder, builder.program()
         return self._programs[key]
 
@@ -69,7 +71,8 @@ class Cpu(Reference):
             work = builder.work
             work.load(state.activity, state.clock)
             builder.begin(context, state, tape)
-            program.feed(self._drives(context), state.clock)
+            drives = {**self._drives(context), **dict(ahead.arriving(self, builder.early, context))}
+            program.feed(drives, state.clock)  # kernels know addresses only: `drives` has to live until the end
             units = sum(cell.units for cell in self.cells.values())
             shares = shares_of(
                 self.plan.replicas, batch, units * self.plan.replicas * batch * phase.steps, builder.rows_apart
@@ -78,6 +81,7 @@ class Cpu(Reference):
                 program.run(first, steps, shares)
             clock = state.clock + phase.steps
             builder.end(clock)
+            del drives
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)
 
