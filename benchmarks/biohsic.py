@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.benchmark import Check, Contender, in_process
-from neurosim.benchmark.works import Limit
+from neurosim.benchmark.work import Limit
 from neurosim.cli_run import run
 
 sys.path.insert(0, str(Path(__file__).parent / "studies"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosim.benchmark import Contender
 from neurosim.benchmark.measure import Sample
-from neurosim.benchmark.works import Cuba, PairStdp
+from neurosim.benchmark.spiking import Cuba, PairStdp
 
 try:
     import brian2
@@ -56,7 +56,8 @@ def program(name: str, build: Callable[[], list[Any]], read: Callable[[list[Any]
         device.reinit()
         device.activate(build_on_run=False)
         variables = build()
-        made["folder"] = Path(tempfile.mkdtemp(prefix="brian_"))
+        made["home"] = tempfile.TemporaryDirectory(prefix="brian_")  # goes with the contender
+        made["folder"] = Path(made["home"].name)
         device.build(directory=str(made["folder"]), compile=True, run=False)
         made["saved"] = [
             (made["folder"] / device.results_dir / device.get_array_filename(one), one.dtype) for one in variables

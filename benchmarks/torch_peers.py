@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosim.benchmark import Contender, in_process
-from neurosim.benchmark.works import Layer, RandomReservoir, ThreeFactor
+from neurosim.benchmark.layers import Layer, RandomReservoir, ThreeFactor
 
 try:
     import snntorch

@@ -36,13 +36,14 @@ def compile(
     choice(backend, tuple(BACKENDS), "backend")
     choice(dtype, tuple(DTYPES), "dtype")
     plan = make_plan(network, dt, seed, 1 if replicas is None else replicas)
+    check_device(device)
     if backend == "cpu":
         if device != "cpu":
             raise ConfigurationError(f"device is {device!r}; backend 'cpu' runs on the cpu, 'reference' on any device")
         from neurosim.backends.cpu import Cpu
 
         return Cpu(plan, dtype, device, hide_replicas=replicas is None)
-    return Reference(plan, dtype, check_device(device), hide_replicas=replicas is None)
+    return Reference(plan, dtype, device, hide_replicas=replicas is None)
 
 
 def check_device(device: str) -> str:

@@ -2,7 +2,8 @@
 
 from neurosim.benchmark.measure import Check, Contender, Row, in_process, measure, void_reason
 from neurosim.benchmark.report import HEAD, Measured, lines, markdown
-from neurosim.benchmark.works import WORKS, Work, work
+from neurosim.benchmark.work import Work
+from neurosim.benchmark.works import WORKS, work
 
 __all__ = [
     "HEAD", "WORKS", "Check", "Contender", "Measured", "Row", "Work", "in_process", "lines", "markdown", "measure",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neurosim.benchmark.measure import Row, fastest
-from neurosim.benchmark.works import Limit, Work
+from neurosim.benchmark.work import Limit, Work
 
 HEAD = (
     "work",

@@ -4,7 +4,7 @@ import pytest
 
 from neurosim import cli_bench
 from neurosim.benchmark import Check
-from neurosim.benchmark.works import Layer
+from neurosim.benchmark.layers import Layer
 from neurosim.cli import main
 
 

@@ -463,7 +463,7 @@ def test_what_is_printed(capsys):
     lines = out.splitlines()
     assert err == ""
     assert lines[0] == (
-        "xor, rule biohsic, network layered; backend reference (float32, cpu); 2 replicas, 1 epoch of 3 presentations; "
+        "xor, rule biohsic, network layered; backend cpu (float32, cpu); 2 replicas, 1 epoch of 3 presentations; "
         f"trace up to {re.search('up to (.*)', lines[0])[1]}"
     )
     assert re.fullmatch(r"epoch 1/1: validation loss \d\.\d+, accuracy \d+\.\d+ %", lines[2])

@@ -188,6 +188,8 @@ def run_once(network):
     simulator.run(simulator.init(1), Phase("p", 3))
 
 
-def test_refuses_a_gpu():
-    with pytest.raises(ConfigurationError, match="backend 'cpu' runs on the cpu"):
+def test_refuses_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigurationError, match="'cuda'; backend 'cpu' runs on the cpu, 'reference' on any device"):
         compile(Network([Population("p", 3, PoissonSource())], []), DT, backend="cpu", device="cuda")
