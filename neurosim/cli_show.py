@@ -68,6 +68,7 @@ def report(wanted: Experiment, dataset: Dataset, network: Network, learner: Simu
         yield from table([_stage(stage) for stage in (*network.trial, network.test)])
     yield f"\nbackend {wanted.backend}"
     yield from (f"  {line}" for line in learner.simulator.uncompiled() or ["the whole time loop is compiled"])
+    yield from (f"  {line}" for line in filter(None, [learner.simulator.compilation()]))
     yield "\nmemory"
     yield from table(list(_memory(wanted.memory(network), wanted)))
 

@@ -150,8 +150,12 @@ class Reference:
             state = self._phase(state, part, tape, trial_end=position == len(phases) - 1)
         return state, tape.recording(self.hide_replicas)
 
-    def uncompiled(self) -> list[str]:
+    def compilation(self) -> str:
         """Nothing is compiled here."""
+        return ""
+
+    def uncompiled(self) -> list[str]:
+        """All of it."""
         return ["the reference runs every step in torch"]
 
     def _check_names(self, phase: Phase) -> None:

@@ -37,4 +37,6 @@ class Simulator(Protocol):
         self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()
     ) -> tuple[State, Recording]: ...
 
+    def compilation(self) -> str: ...  # what compiling has cost; "" where nothing is compiled
+
     def uncompiled(self) -> list[str]: ...  # what a compiled backend left to torch in the phases so far, and why

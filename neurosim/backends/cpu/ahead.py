@@ -45,7 +45,7 @@ def _fits(simulator: Cpu, synapses: Synapses, phase: Phase, batch: int) -> bool:
         and synapses.delay == 0
         and projection.release is None
         and synapses.name not in phase.silent
-        and synapses in plan.driving[synapses.post.name]
+        and synapses.driving
     )
     drives = [value for target, value in phase.drive.items() if target.partition(".")[0] == pre.name]
     passed_on = (

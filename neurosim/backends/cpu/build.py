@@ -324,6 +324,11 @@ class Builder:
             if probe.key in self.recorders:
                 self.recorders[probe.key].block[kernels.FIRST] = tape.first(probe, context.clock)
 
+    @property
+    def recorded_bytes(self) -> int:
+        """Size of the rows that are kept ready for recordings."""
+        return sum(rows.nbytes for rows in self.recorded.values())
+
     def end(self, clock: int) -> None:
         self._finish()
         self._eligibilities()

@@ -9,6 +9,7 @@ import torch
 
 from neurosim.backends.cpu import ahead
 from neurosim.backends.cpu.build import Builder
+from neurosim.backends.cpu.cache import Compilations, folder
 from neurosim.backends.cpu.program import Program, shares_of
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.needs import released_by
@@ -18,6 +19,8 @@ from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
 from neurosim.phase import Held, Phase
 from neurosim.types import Array
+
+MOST_RECORDED = 2**26  # bytes of rows that stay allocated for the next phase of the same kind
 
 
 class Cpu(Reference):
@@ -59,6 +62,11 @@ class Cpu(Reference):
         reasons = [reason for _, program in self._programs.values() for reason in program.reasons]
         return list(dict.fromkeys([*self._reference, *reasons]))
 
+    def compilation(self) -> str:
+        """What compiling has cost in this process so far."""
+        done = Compilations
+        return f"{done.fresh} kernels compiled, {done.loaded} found in {folder()}, {done.seconds:.1f} s in all"
+
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
         if self.learning.gradient_rules(phase):
             self._reference = ["a gradient rule learns: the phase runs on the reference, which builds the graph"]
@@ -82,6 +90,8 @@ class Cpu(Reference):
             clock = state.clock + phase.steps
             builder.end(clock)
             del drives
+            if builder.recorded_bytes > MOST_RECORDED:  # a long recording is not kept beside its copy
+                self._programs = {key: one for key, one in self._programs.items() if one[0] is not builder}
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)
 
