@@ -12,7 +12,7 @@ from zoo import TABLE, VARIANTS, changed, drive
 
 import neurosim.neuron as neurons
 from neurosim.backends.specialise import for_torch
-from neurosim.neuron import LIF, Model
+from neurosim.neuron import LIF, Model, Relay
 from neurosim.surrogate import ATan, Triangular
 from neurosim.types import ConfigurationError
 
@@ -141,6 +141,8 @@ BAD = (
     + [(name, parameter, "nonsense") for name, parameter in PARAMETERS if parameter in WORDS]
     + [(name, parameter, -1.0) for name, parameter in PARAMETERS if parameter in NOT_NEGATIVE]
     + [(name, parameter, 0.7) for name, parameter in PARAMETERS if parameter in {"t_ref", "start", "stop"}]
+    + [("Perturbed", "sd", bad) for bad in (0.0, -1.0, np.nan)]
+    + [("Perturbed", "where", "nonsense"), ("Perturbed", "neuron", Relay())]
     + [("PoissonSource", "rate", 2001.0), ("StepSource", "start", 100.0), ("RampSource", "stop", 0.0)]
 )
 
@@ -153,7 +155,9 @@ def test_every_parameter_has_a_bad_value() -> None:
 
 @pytest.mark.parametrize(("name", "parameter", "bad"), BAD)
 def test_bad_parameter_is_one_clear_sentence(name: str, parameter: str, bad: object) -> None:
-    with pytest.raises(ConfigurationError, match=rf"\b{parameter}\b"):
+    # A neuron that cannot be perturbed is named by its class.
+    said = "a Relay cannot be perturbed" if parameter == "neuron" else rf"\b{parameter}\b"
+    with pytest.raises(ConfigurationError, match=said):
         changed(TABLE[name][0], parameter, bad).constants(DT)
 
 
