@@ -79,7 +79,8 @@ TORCH = {"convolution": "a convolution", "max pool": "combines by max"}
 def test_every_connectivity(wire, dtype):
     probes = [Probe("hidden", "v", every=3, units=(0, 2)), Probe("output", "spike"), Probe("hidden", "spike")]
     settings = dict(WIRES[wire])
-    phases = (Phase("a", 25), Phase("b", 20, silent=("back",)), Phase("c", 10, noise=False))
+    quiet = Phase("quiet", 8, noise=False)  # twice: the second one comes after the noise of another phase
+    phases = (Phase("a", 25), Phase("b", 20, silent=("back",)), quiet, Phase("c", 10), quiet)
     results = both(layers(**settings), phases, probes, batch=3, replicas=2, dtype=dtype)
     agree(results, 1e-11 if dtype == "float64" else 2e-5)
     assert results[1][2]["hidden.spike"].mean() > 0.01
