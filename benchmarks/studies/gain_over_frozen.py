@@ -163,8 +163,8 @@ ceiling. The budget is small: a rule that needs more presentations shows it here
 
 The unsupervised rules (softhebb, krotov_hopfield, hebb, oja, hebbnet, abcd, stdp, triplet_stdp) are not fairly shown:
 they go on moving while the readout learns, through two layers that none of their papers has (leaky units with layer
-norm, or LIF), and most have their best rate at the edge of the three that were tried. What Krotov and Hopfield's rule does in its own setting stands in
-[krotov_hopfield_mnist.md](krotov_hopfield_mnist.md).
+norm, or LIF), and most have their best rate at the edge of the three that were tried. What Krotov and Hopfield's rule
+does in its own setting stands in [krotov_hopfield_mnist.md](krotov_hopfield_mnist.md).
 
 | rule | units | readout | frozen (%) | rule (%) | gain (points) | gain above 0 | `python -m neurosim run ...` |
 |---|---|---|---|---|---|---|---|
