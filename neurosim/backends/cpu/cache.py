@@ -120,7 +120,6 @@ class Compilations:
     seconds = 0.0
 
 
-texts: dict[str, str] = {}  # by key, to look at
 _done: dict[str, Any] = {}
 
 
@@ -130,7 +129,6 @@ def compiled(text: str, bindings: dict[str, Any], parts: tuple[str, ...]) -> Any
     if key not in _done:
         started = time.perf_counter()
         scope = {"__name__": __name__, **bindings}  # a module that a later process can import again
-        texts[key] = text
         exec(compile(text, f"<kernel {key}>", "exec"), scope)
         made = _COMPILER(scope["kernel"], ((numba.int64,) * 6, numba.void), {}, {"error_model": "numpy"})
         made._cache = Shelf(key)

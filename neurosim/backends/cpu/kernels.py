@@ -200,6 +200,22 @@ def _append(writer: Writer, depth: int) -> None:
     writer.line("e[u(count)] = n", depth + 1)
 
 
+def _wire(dtype: str, sizes: Mapping[str, int], source: Buffer, delay: int, bias: Array | None, out: Buffer) -> Writer:
+    """A kernel that delivers, open in its loops over rows: `x [Q]` is what arrives, `o [P]` the port."""
+    writer = Writer(dtype)
+    for name, value in sizes.items():
+        writer.number(name, value)
+    writer.number("delay", delay)
+    writer.place("x_at", source.array, "delay")
+    writer.place("o_at", out.array)
+    if bias is not None:
+        writer.array("bias", bias)
+    writer.rows()
+    writer.row("o", "o_at", "(r * B + b) * P")
+    writer.row("x", "x_at", "(r * B + b) * Q")
+    return writer
+
+
 def _add_bias(writer: Writer, bias: Array | None) -> None:
     """Add the bias to the port's row, after the products as in the reference."""
     if bias is not None:
@@ -228,18 +244,8 @@ def dense(
 
     `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first.
     """
-    writer = Writer(dtype)
-    for name, value in zip("BPQ", size, strict=True):
-        writer.number(name, value)
-    writer.number("delay", delay)
-    writer.place("x_at", source.array, "delay")
-    writer.place("o_at", out.array)
+    writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, delay, bias, out)
     writer.address("w_at", weight)
-    if bias is not None:
-        writer.array("bias", bias)
-    writer.rows()
-    writer.row("o", "o_at", "(r * B + b) * P")
-    writer.row("x", "x_at", "(r * B + b) * Q")
     if transposed:
         writer.line("for n in range(P):", 3)
         writer.row("w", "w_at", "(r * P + n) * Q", 4)
@@ -270,18 +276,8 @@ def one_to_one(
     first: bool,
 ) -> Kernel:
     """o_i += w_i x_i."""
-    writer = Writer(dtype)
-    writer.number("B", size[0])
-    writer.number("P", size[1])
-    writer.number("delay", delay)
-    writer.place("x_at", source.array, "delay")
-    writer.place("o_at", out.array)
+    writer = _wire(dtype, {"B": size[0], "P": size[1], "Q": size[1]}, source, delay, bias, out)
     writer.array("w", weight)
-    if bias is not None:
-        writer.array("bias", bias)
-    writer.rows()
-    writer.row("o", "o_at", "(r * B + b) * P")
-    writer.row("x", "x_at", "(r * B + b) * P")
     writer.line("for n in range(P):", 3)
     writer.line(f"o[u(n)] {'=' if first else '+='} w[u(r * P + n)] * x[u(n)]", 4)
     _add_bias(writer, bias)
@@ -305,22 +301,12 @@ def sparse(
 
     With `events`, only the neurons that spiked `delay` steps ago are visited; else all whose value is not zero.
     """
-    writer = Writer(dtype)
-    for name, value in zip("BPQ", size, strict=True):
-        writer.number(name, value)
-    writer.number("delay", delay)
-    writer.place("x_at", source.array, "delay")
-    writer.place("o_at", out.array)
+    writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, delay, bias, out)
     if events is not None:
         writer.place("e_at", events, "delay")
     writer.array("start", pointer, "integers")
     writer.array("post", post, "indices")
     writer.array("w", weight)
-    if bias is not None:
-        writer.array("bias", bias)
-    writer.rows()
-    writer.row("o", "o_at", "(r * B + b) * P")
-    writer.row("x", "x_at", "(r * B + b) * Q")
     _clear_port(writer, first)
     if events is not None:
         writer.line("e = carray(indices(e_at + (r * B + b) * (Q + 1) * 4), (1,))", 3)

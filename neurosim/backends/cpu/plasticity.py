@@ -153,9 +153,7 @@ class _Text:
 
     def kernel(self) -> Kernel:
         writer, synaptic = self.writer, self.synaptic
-        if self.sparse:
-            writer.array("start", synaptic.pointer, "integers")  # type: ignore[arg-type]
-            writer.address("index_at", synaptic.post)  # type: ignore[arg-type]
+        self._edges()
         post = [[self._place(one, "post") for one in terms] for terms in synaptic.posts]
         pre = [[self._place(one, "pre") for one in terms] for terms in synaptic.pres]
         m = self._place(synaptic.modulator, "post")
@@ -197,9 +195,7 @@ class _Text:
         """The update alone, of a change that was gathered."""
         writer, synaptic = self.writer, self.synaptic
         assert synaptic.change is not None
-        if self.sparse:
-            writer.array("start", synaptic.pointer, "integers")  # type: ignore[arg-type]
-            writer.address("index_at", synaptic.post)  # type: ignore[arg-type]
+        self._edges()
         writer.address("g_at", synaptic.change)
         lines = self._update("g[i]")
         writer.line("count = real(earlier)")
@@ -260,6 +256,13 @@ class _Text:
             writer.row(name, f"{name}_at", "(r * B + b) * Q", 4)
         writer.line(f"if {' or '.join(f'{name}[u(j)] != real(0)' for name in names)}:", 4)
         writer.line("arrived = True", 5)
+
+    def _edges(self) -> None:
+        if self.sparse:
+            assert self.synaptic.pointer is not None
+            assert self.synaptic.post is not None
+            self.writer.array("start", self.synaptic.pointer, "integers")
+            self.writer.address("index_at", self.synaptic.post)
 
     def _row_bounds(self) -> None:
         writer = self.writer

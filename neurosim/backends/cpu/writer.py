@@ -36,13 +36,6 @@ class Buffer:
         return values
 
 
-@dataclass
-class Timed:
-    """A drive: `array [T, R, B, N]` (or `[R, B, N]`, held), which changes from run to run; any strides but the last."""
-
-    held: bool
-
-
 @dataclass(frozen=True)
 class Kernel:
     """A compiled kernel with its block; `keeps` are the arrays that its addresses point to."""
