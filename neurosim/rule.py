@@ -189,13 +189,12 @@ class ThreeFactorRule:
 
 @dataclass(frozen=True)
 class GradientRule:
-    """G = -dLoss/dw by automatic differentiation through the phase on the reference backend: a baseline, not local.
+    """G = -dLoss/dw by automatic differentiation through the phase: a baseline, not local.
 
     The loss is over the decoded output of a phase, `decoder(recorded output [T, R, B, N]) -> [R, B, N]`, against the
-    signal
-    `target [R, B, N]`: "cross_entropy" (softmax) or "mse" (half the sum of squares), mean over the batch. Spikes have
-    the surrogate gradient of their neuron. `through_time` False cuts the graph between steps. G is taken at the end of
-    each phase.
+    signal `target [R, B, N]`: "cross_entropy" (softmax) or "mse" (half the sum of squares), mean over the batch. Spikes
+    have the surrogate gradient of their neuron. `through_time` False cuts the graph between steps. G is taken at the
+    end of each phase.
     """
 
     decoder: Any

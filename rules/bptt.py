@@ -3,10 +3,9 @@ spikes.
 
     dw = -lr * dLoss / dw
 
-by automatic differentiation through all steps of a presentation on the reference backend; the spike's derivative is
-that of a surrogate, chosen by the name it has in snnTorch (fast_sigmoid, atan, sigmoid, triangular,
-straight_through_estimator, ...). The loss is that of the decoded output: on the command
-line by the run's own decoder.
+by automatic differentiation through all steps of a presentation; the spike's derivative is that of a surrogate, chosen
+by the name it has in snnTorch (fast_sigmoid, atan, sigmoid, triangular, straight_through_estimator, ...). The loss is
+that of the decoded output: on the command line by the run's own decoder.
 """
 
 from __future__ import annotations

@@ -263,7 +263,8 @@ def trace(step: Function, arrays: Sequence[int]) -> Trace:
     return Trace(names, lines, tuple(results))
 
 
-def passed_on(step: Function) -> dict[int, int]:
+@cache
+def passed_on(step: Function) -> Mapping[int, int]:
     """Results of a step that are one of its arguments, unchanged: place of the result -> place of the argument."""
     found = trace(step, range(step.__code__.co_argcount))
     arguments = range(len(found.names))

@@ -413,13 +413,16 @@ class Learning:
         learn = phase.learn
         return [(s, rule) for s, rule in self.gradient if (learn if isinstance(learn, bool) else s.name in learn)]
 
+    def read_out(self, gradient: list[Any]) -> str:
+        """The label of what the loss of gradient rules is made of."""
+        output = self.plan.network[gradient[0][1].output]
+        return f"{output.name}.{output.axon}"
+
     def descend(
-        self, learned: dict[str, Any], gradient: list[Any], moments: list[Moment], context: Context
+        self, learned: dict[str, Any], gradient: list[Any], recorded: Tensor, context: Context
     ) -> dict[str, Any]:
-        """One update of every gradient rule from the loss of the phase that `moments` recorded."""
+        """One update of every gradient rule from the loss of what the output did in the phase, `[T, R, B, N]`."""
         rule = gradient[0][1]
-        output = self.plan.network[rule.output]
-        recorded = torch.stack([moment.now[f"{output.name}.{output.axon}"] for moment in moments])
         value = rule.decoder(recorded, self.plan.dt)
         if rule.target not in context.signals:
             raise ConfigurationError(

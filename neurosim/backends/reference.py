@@ -184,7 +184,9 @@ class Reference:
                 elif not gradient[0][1].through_time:
                     activity = _detached(activity)
             if gradient:
-                learned = self.learning.descend(learned, gradient, outputs, context)
+                output = self.learning.read_out(gradient)
+                recorded = torch.stack([moment.now[output] for moment in outputs])
+                learned = self.learning.descend(learned, gradient, recorded, context)
                 activity = _detached(activity)
         return State(activity, learned, state.clock + phase.steps)
 

@@ -13,7 +13,6 @@ from neurosim.recorder import Probe
 
 # Rules that torch carries out, on every network or on one; what `show` says about it.
 BY_TORCH = {
-    "bptt": "a gradient rule learns",
     "diehl_cook": "its constraint looks at neighbouring synapses",
     "force": "its modulator differs by synapse",
     "heterosynaptic": "its transform Heterosynaptic looks at neighbouring synapses",

@@ -76,7 +76,7 @@ class Program:
         if self.compiled:
             table = segments[0] if segments else None
             if table is not None:
-                _together(table, clock, clock + steps, shares)
+                run_shares(table, clock, clock + steps, shares)
             return
         r1, b1 = max(share[1] for share in shares), max(share[3] for share in shares)
         for t in range(clock, clock + steps):
@@ -90,7 +90,7 @@ class Program:
 _pool: dict[int, ThreadPoolExecutor] = {}
 
 
-def _together(table: Any, start: int, stop: int, shares: Sequence[Share]) -> None:
+def run_shares(table: Any, start: int, stop: int, shares: Sequence[Share]) -> None:
     if len(shares) == 1:
         drive(table, start, stop, *shares[0])
         return

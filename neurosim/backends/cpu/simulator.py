@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import ahead
+from neurosim.backends.cpu import ahead, gradient
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
 from neurosim.backends.cpu.program import Program, shares_of
+from neurosim.backends.cpu.scans import Scans
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.needs import released_by
 from neurosim.backends.plan import Plan
@@ -26,7 +27,8 @@ MOST_RECORDED = 2**26  # bytes of rows that stay allocated for the next phase of
 class Cpu(Reference):
     """A compiled network on numba. States are those of the reference, so a run may go on from one to the other.
 
-    Gradient rules need the graph that only the reference builds: phases in which they learn run there.
+    Phases in which a gradient rule learns run population by population (`gradient.py`), or, where they cannot, on the
+    reference.
     """
 
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
@@ -34,7 +36,8 @@ class Cpu(Reference):
         self.dtype_name = dtype
         self._workspaces: dict[int, Workspace] = {}
         self._programs: dict[Any, tuple[Builder, Program]] = {}
-        self._reference: list[str] = []
+        self._scans = Scans(self)
+        self._reference: dict[str, None] = {}  # reasons, in order
 
     def _workspace(self, batch: int) -> Workspace:
         if batch not in self._workspaces:
@@ -69,8 +72,11 @@ class Cpu(Reference):
 
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
         if self.learning.gradient_rules(phase):
-            self._reference = ["a gradient rule learns: the phase runs on the reference, which builds the graph"]
-            return super()._phase(state, phase, tape, trial_end)
+            reason = gradient.why_not(self, self._scans, phase)
+            self._reference |= dict.fromkeys([reason] if reason else gradient.left_to_torch(self, phase))
+            if reason:
+                return super()._phase(state, phase, tape, trial_end)
+            return gradient.run(self, self._scans, state, phase, tape, trial_end)
         batch = self.batch(state)
         learned = self.learning.begin(state.learned, [])
         with torch.no_grad():
