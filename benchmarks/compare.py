@@ -21,6 +21,7 @@ from typing import Any
 
 import biohsic
 import brian_peers
+import gradient_peers
 import torch
 import torch_peers
 
@@ -37,6 +38,8 @@ PEERS: dict[str, Callable[[Any], Iterable[Contender | str]]] = {
     "reservoir": torch_peers.reservoir,
     "layer_512": torch_peers.layer,
     "layer_2048": torch_peers.layer,
+    "gradient_512": gradient_peers.layer_gradient,
+    "gradient_2048": gradient_peers.layer_gradient,
 }
 STUDIES: dict[str, Callable[[], Any]] = {"biohsic_original": biohsic.Protocol, "xor_job": biohsic.MainJob}
 PACKAGES = ("torch", "numpy", "scipy", "numba", "brian2", "snntorch", "norse")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from neurosim.benchmark.gradients import LayerGradient
 from neurosim.benchmark.layers import Layer, RandomReservoir, ThreeFactor
 from neurosim.benchmark.spiking import Cuba, PairStdp
 from neurosim.benchmark.work import Work
@@ -24,6 +25,8 @@ WORKS: dict[str, Callable[[], Work]] = {
     "reservoir": RandomReservoir,
     "layer_512": lambda: Layer(512, 512, steps=500, spread=0.45),
     "layer_2048": lambda: Layer(2048, 2048, steps=500, spread=0.45),
+    "gradient_512": lambda: LayerGradient(512, 512, steps=500, spread=0.45),
+    "gradient_2048": lambda: LayerGradient(2048, 2048, steps=500, spread=0.45),
 }
 SMALL: dict[str, Callable[[], Work]] = {
     "cuba_4k": lambda: Cuba(500, steps=200, rate=None),
@@ -36,6 +39,8 @@ SMALL: dict[str, Callable[[], Work]] = {
     "reservoir": lambda: RandomReservoir(50, steps=20),
     "layer_512": lambda: Layer(40, 30, batch=2, steps=30),
     "layer_2048": lambda: Layer(50, 30, batch=2, steps=30),
+    "gradient_512": lambda: LayerGradient(40, 30, batch=2, steps=30),
+    "gradient_2048": lambda: LayerGradient(50, 30, batch=2, steps=30),
 }
 
 
