@@ -1,10 +1,11 @@
 """The backends beside other simulators, at the same work in the same process group, results checked.
 
-    OMP_NUM_THREADS=1 python benchmarks/compare.py [name ...] [--repeats 5] [--output docs/results/benchmarks]
+    python benchmarks/compare.py [name ...] [--threads 1 2] [--repeats 5] [--quick] [--output docs/results/benchmarks]
 
-Writes <output>.json (every repeat) and prints the tables; a work measured again replaces its old numbers. With one
-thread the ratios are of CPU time, which does not count what else the machine does; with more, of time by the clock.
-Brian2's time is that of its own time loop. Peers that are not installed are skipped by name.
+Writes <output>.json (every repeat) and, from it, <output>.md; prints the tables. A work measured again replaces its own
+numbers and no others, so that a broken off run can be gone on with. With one thread the ratios are of CPU time, which
+does not count what else the machine does; with more, of time by the clock. Peers that are not installed are skipped by
+name, with the command that installs them. `--small` only shows that everything runs.
 """
 
 from __future__ import annotations
@@ -14,35 +15,39 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import biohsic
-import brian_peers
-import gradient_peers
+import page
 import torch
-import torch_peers
+from peers import PACKAGES, installed, peers_of
 
-from neurosim.benchmark import WORKS, Contender, Measured, markdown, measure, work
+from neurosim.benchmark import (
+    GPU,
+    WORKS,
+    Measured,
+    Recipe,
+    apart,
+    backend_of,
+    markdown,
+    measure,
+    usual,
+    work,
+)  # fmt: skip
+from neurosim.benchmark.balanced import Cuba
+from neurosim.benchmark.streamed import Streamed
+from neurosim.benchmark.works import THREADED
 
-PEERS: dict[str, Callable[[Any], Iterable[Contender | str]]] = {
-    "cuba_4k": brian_peers.cuba,
-    "cuba_20k": brian_peers.cuba,
-    "cuba_100k": brian_peers.cuba,
-    "stdp": brian_peers.stdp,
-    "dense": torch_peers.layer,
-    "three_factor_1": torch_peers.three_factor,
-    "three_factor_32": torch_peers.three_factor,
-    "reservoir": torch_peers.reservoir,
-    "layer_512": torch_peers.layer,
-    "layer_2048": torch_peers.layer,
-    "gradient_512": gradient_peers.layer_gradient,
-    "gradient_2048": gradient_peers.layer_gradient,
+STUDIES: dict[str, Callable[[bool], Any]] = {
+    "biohsic_original": lambda small: biohsic.Protocol(presentations=3) if small else biohsic.Protocol(),
+    "xor_job": lambda small: biohsic.MainJob(),
+    "streamed": lambda small: Streamed(Cuba(400 if small else 4_000), parts=1 if small else 5),
 }
-STUDIES: dict[str, Callable[[], Any]] = {"biohsic_original": biohsic.Protocol, "xor_job": biohsic.MainJob}
-PACKAGES = ("torch", "numpy", "scipy", "numba", "brian2", "snntorch", "norse")
+ALSO_ON_TWO = (*THREADED, "biohsic_original")  # works with a goal for two threads
+QUICK = {"repeats": 2, "seconds": 15.0}
+PACKAGE_NAMES = ("numpy", "numba", *PACKAGES)
 
 
 def processor() -> str:
@@ -54,53 +59,90 @@ def processor() -> str:
 
 def circumstances(threads: int) -> dict[str, Any]:
     """Machine, versions and load."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"), "processor": processor(), "cores": os.cpu_count(),
-        "python": platform.python_version(), "threads": threads, "load": round(os.getloadavg()[0], 1), **versions,
+        "python": platform.python_version(), "threads": threads, "load": round(os.getloadavg()[0], 1),
+        **{name: installed(name) or "not installed" for name in PACKAGE_NAMES},
     }  # fmt: skip
 
 
-def one(name: str, repeats: int, seconds: float) -> Measured:
-    """All contenders at one work."""
+def contenders(name: str, threads: int, small: bool) -> tuple[Any, list[Recipe], list[str]]:
+    """A work, who does it, and who does not and why."""
     if name in STUDIES:
-        wanted, skipped = STUDIES[name](), list[str]()
-        contenders = [wanted.own("cpu"), wanted.own("reference")]
-    else:
-        wanted = work(name)
-        found = list(PEERS[name](wanted))
-        skipped = [peer for peer in found if isinstance(peer, str)]
-        contenders = [wanted.own("cpu"), *(peer for peer in found if isinstance(peer, Contender))]
-    return Measured(name, wanted, measure(contenders, wanted.checks, repeats, seconds), wanted.limit(), skipped)
+        wanted = STUDIES[name](small)
+        if isinstance(wanted, Streamed):
+            return wanted, wanted.recipes("cpu", threads), []
+        return wanted, [backend_of(wanted, backend, threads) for backend in ("cpu", "reference")], []
+    wanted = work(name, small)
+    peers, reasons = peers_of(name, wanted, threads)
+    return wanted, [backend_of(wanted, "cpu", threads), *peers], reasons
+
+
+def one(name: str, threads: int, repeats: int, seconds: float, small: bool) -> tuple[Measured, float]:
+    """All contenders at one work; and the peak of a process that does nothing."""
+    wanted, recipes, reasons = contenders(name, threads, small)
+    nothing = Recipe("nothing", "neurosim.benchmark.isolated", "nothing")
+    with apart([nothing, *recipes]) as (empty, *others):
+        base = empty.sample().peak
+        rows = measure(others, wanted.checks, repeats, seconds)
+    return Measured(name, wanted, rows, wanted.limit(), reasons, "cpu" if threads == 1 else "wall"), base
+
+
+def key(name: str, threads: int) -> str:
+    return name if threads == 1 else f"{name}, {threads} threads"
+
+
+def refused(name: str) -> str:
+    """Why a work cannot be run here, or ""."""
+    if name in GPU and not torch.cuda.is_available():
+        return f"{name} ({GPU[name]}): skipped, it needs a GPU, and torch sees none here"
+    return f"{name} ({GPU[name]}): skipped, no backend of this package runs it on a GPU yet" if name in GPU else ""
+
+
+def planned(names: list[str], threads: list[int] | None) -> list[tuple[str, int]]:
+    """Works with their threads: those asked for, or one, and two where there is a goal for two."""
+    return [
+        (name, count)
+        for name in names
+        for count in (threads if threads is not None else (1, 2) if name in ALSO_ON_TWO else (1,))
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[*usual(), *STUDIES], metavar="name")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=40.0, help="a contender that used them up sits out")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK['repeats']} repeats, {QUICK['seconds']} seconds")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1, and 2 where there is a goal for two")
+    parser.add_argument("--small", action="store_true", help="tiny works, to see that all contenders run")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the JSON")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/benchmarks"))
+    given = parser.parse_args()
+    allowed = (*WORKS, *STUDIES, *GPU)
+    for name in given.names:
+        if name not in allowed:
+            parser.error(f"there is no benchmark {name!r}; allowed: {', '.join(allowed)}")
+    if given.quick:
+        given.repeats, given.seconds = QUICK["repeats"], QUICK["seconds"]
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[*WORKS, *STUDIES], metavar="name")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60.0, help="a contender that used them up sits out")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("docs/results/benchmarks"))
-    arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in (*WORKS, *STUDIES):
-            parser.error(f"there is no benchmark {name!r}; allowed: {', '.join((*WORKS, *STUDIES))}")
-    torch.set_num_threads(arguments.threads)
-    target = arguments.output.with_suffix(".json")
-    kept = json.loads(target.read_text()) if target.exists() else {}
-    for name in arguments.names:
-        around = circumstances(arguments.threads)
-        measured = one(name, arguments.repeats, arguments.seconds)
-        text = list(markdown([measured], "cpu" if arguments.threads == 1 else "wall"))
-        key = name if arguments.threads == 1 else f"{name}, {arguments.threads} threads"
-        kept[key] = {**measured.json(), "around": around, "table": text}
+    given = arguments()
+    target = given.output.with_suffix(".json")
+    kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    for name, threads in [] if given.page else planned(given.names, given.threads):
+        if reason := refused(name):
+            print(reason, flush=True)
+            continue
+        around = circumstances(threads)
+        measured, empty = one(name, threads, given.repeats, given.seconds, given.small)
+        around["empty_process_mb"] = round(empty / 1e6)
+        kept[key(name, threads)] = {**measured.json(), "around": around}
         target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        print("\n".join(text), flush=True)
+        print("\n".join(markdown(key(name, threads), kept[key(name, threads)])), flush=True)
+    page.write(target)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A contender whose results are not those of the work has done something else: its
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,19 @@ import numpy as np
 Values = Mapping[str, Any]  # what a contender found: numbers or arrays by name
 
 
+class Failed(Exception):
+    """A contender could not do the work; says why."""
+
+
 class Sample(NamedTuple):
-    """One repeat: seconds by the clock, seconds of CPU over all threads, and what was found."""
+    """One repeat: seconds by the clock, seconds of CPU over all threads, what was found, and the most memory that the
+    contender's process has had so far, in bytes (nan where it has no process of its own).
+    """
 
     wall: float
     cpu: float
     values: Values
+    peak: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Check:
 
 @dataclass
 class Row:
-    """A contender's repeats, in seconds; `void` says why they do not count, or is ""."""
+    """A contender's repeats, in seconds, and its peak memory; `void` says why they do not count, or is ""."""
 
     name: str
     own: bool
@@ -63,9 +71,7 @@ class Row:
     cpu: list[float] = field(default_factory=list)
     values: Values = field(default_factory=dict)
     void: str = ""
-
-    def median(self, clock: str = "cpu") -> float:
-        return float(np.median(getattr(self, clock)))
+    peak: float = math.nan
 
 
 def in_process(name: str, run: Callable[[], Any], read: Callable[[Any], Values], own: bool = False) -> Contender:
@@ -93,25 +99,26 @@ def measure(
     contenders: Sequence[Contender], checks: Mapping[str, Check], repeats: int = 5, seconds: float = 60.0
 ) -> list[Row]:
     """Every contender `repeats` times, in turn, after one run each that is not counted; whoever has used up `seconds`
-    by the clock sits out, but not before the second repeat. The results of every run are checked.
+    by the clock sits out, but not before a repeat of it counts. The results of every run are checked; who fails is void
+    and asked no more.
     """
     rows = [Row(one.name, one.own) for one in contenders]
-    spent = dict.fromkeys(range(len(rows)), 0.0)
+    spent, failed = dict.fromkeys(range(len(rows)), 0.0), set[int]()
     for turn in range(repeats + 1):
         for index, (row, contender) in enumerate(zip(rows, contenders, strict=True)):
-            if turn > 2 and spent[index] > seconds:
+            if index in failed or (turn > 1 and spent[index] > seconds):
                 continue
             started = time.perf_counter()
-            wall, cpu, row.values = contender.sample()
+            try:
+                sample = contender.sample()
+            except Failed as error:
+                row.void = row.void or f"it failed: {error}"
+                failed.add(index)
+                continue
+            row.values, row.peak = sample.values, sample.peak
             row.void = row.void or void_reason(row.values, checks)
             spent[index] += time.perf_counter() - started
             if turn:
-                row.wall.append(wall)
-                row.cpu.append(cpu)
+                row.wall.append(sample.wall)
+                row.cpu.append(sample.cpu)
     return rows
-
-
-def fastest(rows: Sequence[Row], own: bool) -> Row | None:
-    """The quickest row that counts, of this package or of its peers."""
-    valid = [row for row in rows if row.own == own and not row.void]
-    return min(valid, key=Row.median, default=None)

@@ -13,19 +13,21 @@ def test_small(capsys):
     out = capsys.readouterr().out
     assert out.count("neurosim cpu") == out.count("neurosim reference") == 2
     assert "us per step" in out
-    assert "void" not in out
+    assert "peak MB" in out
+    assert "VOID" not in out
 
 
 def test_a_void_row_is_said_and_is_exit_code_1(capsys, monkeypatch):
     monkeypatch.setattr(Layer, "checks", {"rate": Check(0.9, 0.01)})
     assert main(["bench", "dense", "size=small", "repeats=1"]) == 1
-    assert "void: rate is " in capsys.readouterr().out
+    assert "VOID: rate is " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["dens"], "there is no benchmark 'dens'; allowed: cuba_4k"),
+        (["gpu_scan"], "benchmark 'gpu_scan' (the scan of that layer alone, without its matrix product) needs a GPU"),
         (["dense", "size=tiny"], "size is 'tiny'; allowed: full, small"),
         (["dense", "repeats=0"], "repeats is '0'; it must be a whole number of at least 1"),
         (["dense", "threads=two"], "threads is 'two'"),

@@ -1,10 +1,34 @@
 """Measuring: what counts, what is void, and that the works find what they must."""
 
+import math
+
 import numpy as np
 import pytest
 
-from neurosim.benchmark import WORKS, Check, Contender, Measured, in_process, limits, lines, markdown, measure, work
-from neurosim.benchmark.measure import Sample, fastest
+from neurosim.benchmark import (
+    GPU,
+    LARGE,
+    WORKS,
+    Check,
+    Contender,
+    Failed,
+    Measured,
+    Recipe,
+    Sample,
+    apart,
+    backend_of,
+    in_process,
+    limits,
+    lines,
+    markdown,
+    measure,
+    usual,
+    void_reason,
+    work,
+)  # fmt: skip
+from neurosim.benchmark.balanced import Brunel, Coba, Cuba, PoissonTrains
+from neurosim.benchmark.report import best_own, best_peer
+from neurosim.benchmark.streamed import Streamed
 from neurosim.types import ConfigurationError
 
 CHECKS = {"rate": Check(2.0, 0.1)}
@@ -20,14 +44,96 @@ def test_a_row_that_disagrees_is_void_and_no_measure_for_others():
     )
     assert [bool(row.void) for row in rows] == [False, True, False]
     assert rows[1].void == "rate is 3 instead of 2 (+- 0.2)"
-    assert fastest(rows, own=False).name == "peer"
-    measured = Measured("some", work("dense", small=True), rows, (1.0, "nothing"), ("Another",))
-    cells = list(lines(measured))
-    assert cells[1][3].startswith("void: rate is 3")
+    measured = Measured("some", work("dense", small=True), rows, (1.0, "nothing"), ("Another is not installed",))
+    entry = measured.json()
+    assert best_peer(entry)["name"] == "peer"
+    assert best_own(entry)["name"] == "right"
+    cells = list(lines("some", entry))
+    assert cells[1][3].startswith("VOID: rate is 3")
     assert [row[-2:] for row in cells] == [["2.00 x", "4.00 x"], ["", ""], ["1.00 x", "8.00 x"]]
-    text = "\n".join(markdown([measured]))
-    assert "Not installed here: Another." in text
-    assert "void" in text
+    text = "\n".join(markdown("some", entry))
+    assert "Left out: Another is not installed." in text
+    assert "VOID" in text
+
+
+def test_ratios_are_of_the_clock_that_was_chosen():
+    rows = measure([Contender("a", lambda: Sample(6.0, 1.0, {"rate": 2.0}), True), contender("b", 2.0, 2.0)], CHECKS)
+    ratios = [
+        next(iter(lines("x", Measured("x", work("dense", small=True), rows, (2.0, ""), clock=clock).json())))[-2:]
+        for clock in ("cpu", "wall")
+    ]
+    assert ratios == [["2.00 x", "0.50 x"], ["0.67 x", "3.00 x"]]
+
+
+def test_peers_are_chosen_by_name_or_first_word():
+    rows = measure([contender(name, 1.0, 2.0) for name in ("torch, slow, in place", "torch, slow", "JAX scan")], CHECKS)
+    entry = Measured("x", work("dense", small=True), rows, (1.0, "")).json()
+    assert best_peer(entry, ("torch, slow",))["name"] == "torch, slow"
+    assert best_peer(entry, ("JAX",))["name"] == "JAX scan"
+    assert best_peer(entry, ("Norse",)) is None
+
+
+def test_who_fails_is_void_and_asked_no_more():
+    asked = []
+
+    def failing():
+        asked.append(1)
+        raise Failed("no compiler")
+
+    rows = measure([Contender("broken", failing), contender("right", 1.0, 2.0)], CHECKS, repeats=2)
+    assert rows[0].void == "it failed: no compiler"
+    assert len(asked) == 1
+    assert [len(row.cpu) for row in rows] == [0, 2]
+    cells = next(iter(lines("x", Measured("x", work("dense", small=True), rows, (1.0, "")).json())))
+    assert cells[3] == "VOID: it failed: no compiler"
+
+
+def test_a_slow_contender_sits_out_after_one_repeat():
+    one = in_process("slow", lambda: None, lambda _: {"rate": 2.0})
+    (row,) = measure([one], CHECKS, repeats=5, seconds=-1.0)
+    assert len(row.cpu) == 1
+
+
+def holding(megabytes, rate=2.0):
+    """A contender that fills so much memory when it is made."""
+    held = np.ones(megabytes * 125_000)
+    return in_process("holding", lambda: held, lambda _: {"rate": rate})
+
+
+def leaving():
+    raise SystemExit(3)
+
+
+def failing():
+    return in_process("failing", lambda: 1 / 0, lambda _: {})
+
+
+def test_processes_of_their_own_have_their_own_peak_and_reasons():
+    recipes = [
+        Recipe("small", __name__, "holding", (1,)),
+        Recipe("large", __name__, "holding", (200,)),
+        Recipe("failing", __name__, "failing"),
+        Recipe("leaving", __name__, "leaving"),
+        Recipe("missing", "no_such_module", "make"),
+    ]
+    with apart(recipes) as contenders:
+        small, large, wrong, gone, missing = measure(contenders, CHECKS, repeats=1)
+    assert not small.void
+    assert not large.void
+    assert 150e6 < large.peak - small.peak < 250e6
+    assert wrong.void == "it failed: ZeroDivisionError: division by zero"
+    assert gone.void == "it failed: its process ended with code 3"
+    assert missing.void == "it failed: ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_backend_in_a_process_of_its_own_finds_the_same():
+    one = work("reservoir", small=True)
+    assert one.checks  # what has been computed here is not sent along
+    recipe = backend_of(one, "cpu")
+    assert "checks" not in vars(recipe.arguments[0])
+    with apart([recipe]) as contenders:
+        (row,) = measure(contenders, one.checks, repeats=1)
+    assert (row.void, row.own) == ("", True)
 
 
 @pytest.mark.parametrize("values", [{}, {"rate": np.ones(2)}, {"rate": np.nan}])
@@ -61,6 +167,7 @@ def test_a_work_finds_what_it_must(name):
     one = work(name, small=True)
     (row,) = measure([one.own("cpu")], one.checks, repeats=1)
     assert not row.void
+    assert one.scale > 0
     seconds, what = one.limit()
     assert 0 < seconds < np.inf
     assert what
@@ -76,6 +183,54 @@ def test_a_wrong_simulation_is_seen():
     """The same work with another time constant, leak or weight is not the same work."""
     one, other = work("dense", small=True), work("layer_512", small=True)
     assert measure([one.own("cpu")], other.checks, repeats=1)[0].void
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (work("coba", small=True), Coba(500, steps=400, skip=10.0, probability=0.16, inh=20.0)),
+        (work("brunel", small=True), Brunel(250, steps=400, skip=10.0, J=0.5, g=3.0)),
+        (work("brunel", small=True), Brunel(250, steps=400, skip=10.0, J=0.5, eta=2.5)),
+        (work("cuba_4k", small=True), Cuba(500, steps=200, inh=-4.0)),
+    ],
+)
+def test_a_wrong_weight_or_drive_is_seen_in_the_rate(one, other):
+    assert void_reason(other.own("cpu").sample().values, one.checks).startswith("rate is ")
+
+
+def test_the_rate_counts_spikes_from_skip_on():
+    late, whole = Coba(500, steps=400, skip=30.0), Coba(500, steps=400, skip=0.0)
+    assert late.mean_rate(50) == pytest.approx(10.0)  # 50 spikes of 500 neurons in 10 ms
+    assert whole.mean_rate(50) == pytest.approx(2.5)
+    _, found = whole.run(simulator := whole.simulator("cpu"), simulator.init(1))
+    spikes = sum(int((found.step[key] >= 300).sum()) for key in found)
+    assert late.own("cpu").sample().values["rate"] == pytest.approx(late.mean_rate(spikes))
+
+
+def test_poisson_trains_have_the_distribution_of_their_sum():
+    source = PoissonTrains(20_000.0)
+    constants = source.constants(0.1)
+    uniform = (np.arange(1_000_000) + 0.5) / 1e6
+    (counts,) = source.step(np.zeros_like(uniform), uniform, *constants)
+    expected = [np.exp(-2.0) * 2.0**k / math.factorial(k) for k in range(10)]
+    np.testing.assert_allclose(np.bincount(counts.astype(int))[:10] / 1e6, expected, atol=2e-6)
+    with pytest.raises(ConfigurationError, match="must be at most 25000 Hz"):
+        PoissonTrains(26_000.0).constants(0.1)
+
+
+def test_streamed_spikes_are_those_of_one_run():
+    cuba = Cuba(100, steps=300, rate=50.0)
+    streamed = Streamed(cuba, stretch=100, parts=3)
+    rate = streamed.own("cpu").sample().values["rate"]
+    assert rate == pytest.approx(cuba.own("cpu").sample().values["rate"])
+    assert [recipe.arguments[2] for recipe in streamed.recipes("cpu", 1)] == [1, 4]
+
+
+def test_what_is_large_or_needs_a_gpu_is_not_run_unasked():
+    assert set(WORKS) - set(usual()) == set(LARGE) == {"cuba_1m"}
+    for name in GPU:
+        with pytest.raises(ConfigurationError, match="needs a GPU"):
+            work(name)
 
 
 def test_unknown():

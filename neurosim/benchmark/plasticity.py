@@ -1,4 +1,4 @@
-"""Networks that make their own activity: CUBA, and synapses with STDP."""
+"""Synapses with spike-timing-dependent plasticity."""
 
 from __future__ import annotations
 
@@ -13,94 +13,14 @@ from neurosim.backends import compile
 from neurosim.benchmark import limits
 from neurosim.benchmark.measure import Check, Contender, in_process
 from neurosim.benchmark.work import SEED, Limit, learned
-from neurosim.connectivity import FixedInDegree
 from neurosim.constraint import Bounds
 from neurosim.factor import Trace, post, pre
 from neurosim.network import Network, Population, Projection
-from neurosim.neuron import LIF, CubaLIF, PoissonSource
+from neurosim.neuron import LIF, PoissonSource
 from neurosim.phase import Phase
-from neurosim.random import Uniform
 from neurosim.recorder import Probe
 from neurosim.rule import Component, PerSynapse, Term, ThreeFactorRule
 from neurosim.types import Array
-
-
-@dataclass(frozen=True)
-class Cuba:
-    """The current-based benchmark of Brette et al. (2007), after Vogels & Abbott (2005), with in-degrees instead of
-    probabilities: 80 excitatory and 20 inhibitory inputs to each neuron, float64, all spikes recorded.
-    """
-
-    neurons: int
-    steps: int = 10_000
-    dt: float = 0.1
-    exc: float = 60 * 0.27 / 10  # mV
-    inh: float = -20 * 4.5 / 10
-    rate: float | None = 4.6  # Hz in the first second: Brian2 2.9 and NEST 3.10 gave 4.46 to 4.75 at 4k to 100k neurons
-
-    @property
-    def about(self) -> str:
-        return f"CUBA network, {self.neurons:,} neurons, in-degree 100, dt {self.dt} ms, float64, spikes recorded"
-
-    @property
-    def unit(self) -> str:
-        return "s per simulated s"
-
-    @property
-    def scale(self) -> float:
-        return 1000.0 / (self.steps * self.dt)
-
-    @cached_property
-    def checks(self) -> Mapping[str, Check]:
-        rate = self.own("reference").sample().values["rate"] if self.rate is None else self.rate
-        return {"rate": Check(rate, 0.08)}
-
-    def network(self) -> Network:
-        neuron = CubaLIF(
-            tau_mem=20.0, tau_syn_exc=5.0, tau_syn_inh=10.0, v_rest=-49.0, v_th=-50.0, v_reset=-60.0, t_ref=5.0
-        )
-        excitatory = self.neurons * 4 // 5
-        start = {"v": Uniform(-60.0, -50.0)}
-        many, few = FixedInDegree(80), FixedInDegree(20)
-        return Network(
-            (
-                Population("e", excitatory, neuron, initial=start),
-                Population("i", self.neurons // 5, neuron, None, start),
-            ),
-            (
-                Projection("e", "e", self.exc, many, name="ee"),
-                Projection("e", "i", self.exc, many, name="ei"),
-                Projection("i", "e", self.inh, few, port="inhibitory", name="ie"),
-                Projection("i", "i", self.inh, few, port="inhibitory", name="ii"),
-            ),
-            input="e",
-            output="e",
-        )
-
-    def own(self, backend: str) -> Contender:
-        simulator = compile(self.network(), self.dt, seed=SEED, backend=backend, dtype="float64")
-        state = simulator.init(1)
-        probes = [Probe("e", "spike", events=True), Probe("i", "spike", events=True)]
-
-        def run() -> Any:
-            return simulator.run(state, Phase("run", self.steps), probes)[1]
-
-        def read(found: Any) -> dict[str, float]:
-            return {"rate": self.mean_rate(len(found["e.spike"]) + len(found["i.spike"]))}
-
-        return in_process(f"neurosim {backend}", run, read, own=True)
-
-    def mean_rate(self, spikes: int) -> float:
-        """Hz, from the number of spikes of all neurons."""
-        return spikes / self.neurons / (self.steps * self.dt / 1000.0)
-
-    def limit(self) -> Limit:
-        # 4 states are read and written, 2 ports read and cleared; a spike's synapse is an index and a weight read, and
-        # a port read and written.
-        moved = self.steps * self.neurons * (4 * 16 + 2 * 16)
-        moved_by_spikes = 4.6 * self.neurons * 100 * (12 + 16) * self.steps * self.dt / 1000.0
-        bandwidth = limits.copy_bandwidth(self.neurons * 32)
-        return (moved + moved_by_spikes) / bandwidth, f"states and synapses moved at {bandwidth / 1e9:.0f} GB/s"
 
 
 @dataclass(frozen=True)

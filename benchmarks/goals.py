@@ -1,0 +1,214 @@
+"""What was to be reached, how it is read off the measured entries, and what the limit of each work is.
+
+Only `LIMITS` is free text: profiles are not in the JSON. All numbers of the goals' table are computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurosim.benchmark import Entry
+from neurosim.benchmark.report import best_own, best_peer, counts, median
+
+Entries = Mapping[str, Entry]
+TORCH = ("snnTorch", "Norse", "SpikingJelly", "Sinabs")
+GIB = 2.0**30
+
+
+@dataclass(frozen=True)
+class Verdict:
+    reached: bool | None  # None: not measured
+    value: str
+
+    def __str__(self) -> str:
+        word = {True: "reached", False: "missed", None: "open"}[self.reached]
+        return f"{word}: {self.value}"
+
+
+def two_threads(name: str) -> str:
+    """The key of a work that was run on two threads."""
+    return f"{name}, 2 threads"
+
+
+def present(entries: Entries, keys: Sequence[str]) -> Verdict | None:
+    """Why there is nothing to judge, or None: every key is there and has an own row that counts."""
+    for key in keys:
+        if key not in entries:
+            return Verdict(None, f"{key} was not measured")
+        if best_own(entries[key]) is None:
+            return Verdict(False, f"no row of ours counts at {key}")
+    return None
+
+
+@dataclass(frozen=True)
+class Faster:
+    """At least `times` as fast as the quickest peer at every work (of those called as `peers` say)."""
+
+    keys: tuple[str, ...]
+    times: float
+    peers: tuple[str, ...] = ()
+
+    def judge(self, entries: Entries) -> Verdict:
+        if (early := present(entries, self.keys)) is not None:
+            return early
+        ratios = []
+        for key in self.keys:
+            entry = entries[key]
+            own, peer = best_own(entry), best_peer(entry, self.peers)
+            if own is None or peer is None:
+                return Verdict(None, f"no such peer counts at {key}")
+            ratios.append(median(peer, entry["clock"]) / median(own, entry["clock"]))
+        return Verdict(min(ratios) >= self.times, " / ".join(f"{ratio:.2f}" for ratio in ratios) + " x")
+
+
+@dataclass(frozen=True)
+class NearLimit:
+    """Within `times` of what the machine can do at best."""
+
+    key: str
+    times: float
+
+    def judge(self, entries: Entries) -> Verdict:
+        if (early := present(entries, [self.key])) is not None:
+            return early
+        entry = entries[self.key]
+        own, limit = best_own(entry), entry["limit"]["value"]
+        if own is None or not limit:
+            return Verdict(None, f"{self.key} has no limit")
+        ratio = median(own, entry["clock"]) / limit
+        return Verdict(ratio <= self.times, f"{ratio:.2f} x")
+
+
+@dataclass(frozen=True)
+class Below:
+    """At most `most` in the unit of the work."""
+
+    key: str
+    most: float
+
+    def judge(self, entries: Entries) -> Verdict:
+        if (early := present(entries, [self.key])) is not None:
+            return early
+        entry = entries[self.key]
+        own = best_own(entry)
+        assert own is not None
+        found = median(own, entry["clock"])
+        return Verdict(found <= self.most, f"{found:.4g} {entry['unit']}")
+
+
+@dataclass(frozen=True)
+class ThreadsHelp:
+    """Two threads are not slower than one, by the clock."""
+
+    names: tuple[str, ...]
+
+    def judge(self, entries: Entries) -> Verdict:
+        keys = [key for name in self.names for key in (name, two_threads(name))]
+        if (early := present(entries, keys)) is not None:
+            return early
+        ratios = []
+        for name in self.names:
+            one, two = (best_own(entries[key]) for key in (name, two_threads(name)))
+            assert one is not None
+            assert two is not None
+            ratios.append(median(one, "wall") / median(two, "wall"))
+        return Verdict(min(ratios) >= 1.0, " / ".join(f"{ratio:.2f}" for ratio in ratios) + " x as fast")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The cost of a neuron at the last work is at most `times` that at the first."""
+
+    sizes: Mapping[str, int]
+    times: float
+
+    def judge(self, entries: Entries) -> Verdict:
+        if (early := present(entries, list(self.sizes))) is not None:
+            return early
+        costs = []
+        for key, neurons in self.sizes.items():
+            own = best_own(entries[key])
+            assert own is not None
+            costs.append(1e6 * median(own, entries[key]["clock"]) / neurons)
+        shown = " / ".join(f"{cost:.1f}" for cost in costs)
+        return Verdict(costs[-1] <= self.times * costs[0], f"{shown} us per neuron and simulated second")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The peak is below `most` bytes (one own row), or the same for all own rows within `growth`."""
+
+    key: str
+    most: float | None = None
+    growth: float = 1.02
+
+    def judge(self, entries: Entries) -> Verdict:
+        if (early := present(entries, [self.key])) is not None:
+            return early
+        peaks = [row.get("peak") for row in entries[self.key]["rows"] if row["own"] and counts(row)]
+        if any(peak is None for peak in peaks):
+            return Verdict(None, f"the peak of {self.key} was not measured")
+        shown = " / ".join(f"{peak:,}" for peak in peaks) + " MB"
+        if self.most is not None:
+            return Verdict(max(peaks) * 1e6 <= self.most, shown)
+        return Verdict(len(peaks) > 1 and max(peaks) <= self.growth * min(peaks), shown)
+
+
+@dataclass(frozen=True)
+class Goal:
+    work: str
+    wanted: str
+    test: Any
+    limits: str = ""  # which free text belongs to it
+
+
+CUBA = ("cuba_4k", "cuba_20k", "cuba_100k")
+GOALS = (
+    Goal("CUBA 4k / 20k / 100k", "2 x the best peer, one thread", Faster(CUBA, 2.0), "cuba"),
+    Goal("CUBA 20k / 100k", "3 x the best peer, two threads",
+         Faster(("cuba_20k, 2 threads", "cuba_100k, 2 threads"), 3.0), "threads"),
+    Goal("CUBA 4k / 20k / 100k", "two threads never slower than one", ThreadsHelp(CUBA), "threads"),
+    Goal("CUBA 4k / 20k / 100k", "cost linear in neurons (100k at most twice 4k)",
+         Linear({"cuba_4k": 4_000, "cuba_20k": 20_000, "cuba_100k": 100_000}, 2.0), "linear"),
+    Goal("COBA", "2 x the best peer", Faster(("coba",), 2.0), "coba"),
+    Goal("Brunel", "2 x the best peer", Faster(("brunel",), 2.0), "brunel"),
+    Goal("pair STDP", "8 x the best peer", Faster(("stdp",), 8.0), "stdp"),
+    Goal("dense layer, 5 % spikes, T 100 / 500", "4 x the best torch package",
+         Faster(("dense", "dense_500"), 4.0, TORCH), "dense"),
+    Goal("dense layer, 5 % spikes, T 100 / 500", "3 x JAX", Faster(("dense", "dense_500"), 3.0, ("JAX",)), "dense"),
+    Goal("LIF layer 512", "1.3 x the matrix product", NearLimit("layer_512", 1.3), "layer_512"),
+    Goal("LIF layer 2048", "1.15 x the matrix product", NearLimit("layer_2048", 1.15), "layer_2048"),
+    Goal("LIF layer 4096", "1.15 x the matrix product", NearLimit("layer_4096", 1.15), "layer_4096"),
+    Goal("three factors, batch 1", "15 x torch, outer products",
+         Faster(("three_factor_1",), 15.0, ("torch, outer products",)), "three_factor"),
+    Goal("three factors, batch 1", "5 x torch, factorised", Faster(("three_factor_1",), 5.0, ("torch, factorised",)),
+         "three_factor"),
+    Goal("three factors, batch 32", "15 x torch, outer products",
+         Faster(("three_factor_32",), 15.0, ("torch, outer products",)), "three_factor"),
+    Goal("three factors, batch 32", "1.3 x torch, factorised",
+         Faster(("three_factor_32",), 1.3, ("torch, factorised",)), "three_factor"),
+    Goal("reservoir", "faster than the best peer", Faster(("reservoir",), 1.0), "reservoir"),
+    Goal("BioHSIC XOR, published protocol", "40 s on two threads", Below(two_threads("biohsic_original"), 40.0),
+         "biohsic"),
+    Goal("memory over simulated time", "flat: the same peak within 2 % for four times the time", Memory("streamed"),
+         "memory"),
+    Goal("CUBA 1,000,000 neurons", "runs within 16 GiB", Memory("cuba_1m", 16 * GIB), "cuba_1m"),
+)  # fmt: skip
+
+LIMITS: dict[str, str] = {
+    "cuba": "memory: copying what has to move takes most of the time. Per step at 4k: neurons 3.5 us (4 states of 8 "
+            "bytes read and written, 2 ports), spikes collected 0.6, delivery 0.5; 512-bit vectors changed nothing",
+    "threads": "a network is not divided between threads: replicas and rows of a batch are",
+    "stdp": "per step: the kernel that learns 27 us (post spikes change a column of a matrix laid out by pre neuron), "
+            "1,000 Poisson numbers 8 us. NEST's synapse sees a post spike one step later at least, and BindsNET "
+            "delivers a spike one step later: pairs of one step count otherwise, rates differ, and their rows are void",
+    "dense": "the weights that spikes read; the product of listed inputs is 80 of 128 us, the rest is recording and "
+             "neurons",
+    "three_factor": "the eligibility is kept per synapse (and per row of the batch); the modulator runs in torch",
+    "reservoir": "delivery by pre neuron 199 us (each product is added to memory), tanh 25 us",
+    "layer_512": "the raster is copied once, the rest is the neurons",
+    "layer_2048": "the matrix product",
+    "biohsic": "many small steps",
+}  # fmt: skip
