@@ -1,6 +1,6 @@
 """The backends beside other simulators, at the same work in the same process group, results checked.
 
-    python benchmarks/compare.py [name ...] [--threads 1 2] [--repeats 5] [--quick] [--output docs/results/benchmarks]
+    python benchmarks/compare.py [name ...] [--threads 1 2] [--repeats 3] [--quick] [--output docs/results/benchmarks]
 
 Writes <output>.json (every repeat) and, from it, <output>.md; prints the tables. A work measured again replaces its own
 numbers and no others, so that a broken off run can be gone on with. With one thread the ratios are of CPU time, which
@@ -46,7 +46,7 @@ STUDIES: dict[str, Callable[[bool], Any]] = {
     "streamed": lambda small: Streamed(Cuba(400 if small else 4_000), parts=1 if small else 5),
 }
 ALSO_ON_TWO = (*THREADED, "biohsic_original")  # works with a goal for two threads
-QUICK = {"repeats": 2, "seconds": 15.0}
+QUICK = {"repeats": 1, "seconds": 10.0}
 PACKAGE_NAMES = ("numpy", "numba", *PACKAGES)
 
 
@@ -111,9 +111,9 @@ def planned(names: list[str], threads: list[int] | None) -> list[tuple[str, int]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[*usual(), *STUDIES], metavar="name")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=40.0, help="a contender that used them up sits out")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK['repeats']} repeats, {QUICK['seconds']} seconds")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=30.0, help="a contender that used them up sits out")
+    parser.add_argument("--quick", action="store_true", help="one repeat each")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1, and 2 where there is a goal for two")
     parser.add_argument("--small", action="store_true", help="tiny works, to see that all contenders run")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the JSON")

@@ -22,6 +22,7 @@ import torch
 
 from neurosim.benchmark.measure import Contender, Failed, Sample
 from neurosim.benchmark.work import Work
+from neurosim.types import ConfigurationError
 
 CONTEXT = multiprocessing.get_context("forkserver")
 THREADS = "OMP_NUM_THREADS"
@@ -29,7 +30,8 @@ THREADS = "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a process of its own makes the contender `name`: `function(*arguments)` of the module `module`.
+    """How a process of its own makes the contender `name`: `function(*arguments)` of the module `module` gives it, or
+    several, of which the one with this name is taken.
 
     `threads` is the number of threads of torch and of all that asks OMP_NUM_THREADS when it is loaded.
     """
@@ -42,8 +44,11 @@ class Recipe:
     threads: int = 1
 
     def make(self) -> Contender:
-        made: Contender = getattr(importlib.import_module(self.module), self.function)(*self.arguments)
-        return made
+        made = getattr(importlib.import_module(self.module), self.function)(*self.arguments)
+        for one in [made] if isinstance(made, Contender) else made:
+            if isinstance(one, Contender) and (one is made or one.name == self.name):
+                return one
+        raise ConfigurationError(f"{self.module}.{self.function} makes no contender {self.name!r}")
 
 
 def backend_of(work: Work, backend: str, threads: int = 1) -> Recipe:

@@ -126,6 +126,17 @@ def test_processes_of_their_own_have_their_own_peak_and_reasons():
     assert missing.void == "it failed: ModuleNotFoundError: No module named 'no_such_module'"
 
 
+def several():
+    yield "one that is not installed"
+    yield from (contender(name, 1.0, 2.0) for name in ("a", "b"))
+
+
+def test_one_of_several_contenders_is_taken_by_name():
+    assert Recipe("b", __name__, "several").make().name == "b"
+    with pytest.raises(ConfigurationError, match="makes no contender 'c'"):
+        Recipe("c", __name__, "several").make()
+
+
 def test_a_backend_in_a_process_of_its_own_finds_the_same():
     one = work("reservoir", small=True)
     assert one.checks  # what has been computed here is not sent along
@@ -219,7 +230,7 @@ def test_poisson_trains_have_the_distribution_of_their_sum():
 
 
 def test_streamed_spikes_are_those_of_one_run():
-    cuba = Cuba(100, steps=300, rate=50.0)
+    cuba = Cuba(150, steps=300, rate=50.0)
     streamed = Streamed(cuba, stretch=100, parts=3)
     rate = streamed.own("cpu").sample().values["rate"]
     assert rate == pytest.approx(cuba.own("cpu").sample().values["rate"])
