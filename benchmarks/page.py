@@ -9,7 +9,7 @@ from pathlib import Path
 from goals import GOALS, LIMITS, Entries
 from peers import PACKAGES
 
-from neurosim.benchmark import WORKS, Entry, markdown
+from neurosim.benchmark import GPU, WORKS, Entry, markdown
 
 INTRODUCTION = """\
 # Benchmarks: the CPU backend beside other simulators
@@ -42,6 +42,9 @@ def goals(entries: Entries) -> Iterator[str]:
     yield "|---|---|---|---|"
     for goal in GOALS:
         yield f"| {goal.work} | {goal.wanted} | {goal.test.judge(entries)} | {LIMITS.get(goal.limits, '')} |"
+    for name, about in GPU.items():
+        if name not in entries:
+            yield f"| {about} | on a GPU | open: {name} needs a GPU | |"
 
 
 def tables(entries: Entries) -> Iterator[str]:

@@ -188,6 +188,7 @@ def test_the_page_is_made_from_the_json(scripts):
     text = scripts["page"].page(entries)
     assert "| COBA | 2 x the best peer | reached: 2.00 x |" in text
     assert "| Brunel | 2 x the best peer | open: brunel was not measured |" in text
+    assert "| CUBA network of 1,000,000 neurons | on a GPU | open: gpu_cuba_1m needs a GPU | |" in text
     assert "| neurosim cpu | 1 | 1 | 1 | 1 | 100 | 2.00 x | 1.00 x |" in text
     assert "| Bad | VOID: rate is 9 |" in text
     assert "Measured then: P, 2 cores, 1 thread, load 0.1" in text
