@@ -13,6 +13,7 @@ from typing import Any
 
 from neurosim.benchmark import Recipe, Work
 from neurosim.benchmark.balanced import Balanced
+from neurosim.benchmark.gradients import LayerGradient
 from neurosim.benchmark.layers import Layer, RandomReservoir, ThreeFactor
 from neurosim.benchmark.plasticity import PairStdp
 
@@ -107,6 +108,10 @@ PEERS: dict[type, tuple[Peer, ...]] = {
         Peer("Sinabs LIF", "sinabs", "sinabs_peers", "layer"),
         Peer("JAX product and scan", "jax", "jax_peers", "layer"),
         Peer("JAX scan of products", "jax", "jax_peers", "layer_steps"),
+    ),
+    LayerGradient: (
+        Peer("torch, one product, unbind", "torch", "gradient_peers", "layer_gradient"),
+        Peer("snnTorch Leaky", "snntorch", "gradient_peers", "layer_gradient"),
     ),
     ThreeFactor: (
         Peer("torch, outer products", "torch", "torch_peers", "outer_products"),

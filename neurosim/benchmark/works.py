@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from neurosim.benchmark.balanced import Brunel, Coba, Cuba
+from neurosim.benchmark.gradients import LayerGradient
 from neurosim.benchmark.layers import Layer, RandomReservoir, ThreeFactor
 from neurosim.benchmark.plasticity import PairStdp
 from neurosim.benchmark.work import Work
@@ -30,6 +31,8 @@ WORKS: dict[str, Callable[[], Work]] = {
     "layer_512": lambda: Layer(512, 512, steps=500, spread=0.45),
     "layer_2048": lambda: Layer(2048, 2048, steps=500, spread=0.45),
     "layer_4096": lambda: Layer(4096, 4096, steps=500, spread=0.45),
+    "gradient_512": lambda: LayerGradient(512, 512, steps=500, spread=0.45),
+    "gradient_2048": lambda: LayerGradient(2048, 2048, steps=500, spread=0.45),
 }
 SMALL: dict[str, Callable[[], Work]] = {
     "cuba_4k": lambda: Cuba(500, steps=200, rate=None),
@@ -47,6 +50,8 @@ SMALL: dict[str, Callable[[], Work]] = {
     "layer_512": lambda: Layer(40, 30, batch=2, steps=30),
     "layer_2048": lambda: Layer(50, 30, batch=2, steps=30),
     "layer_4096": lambda: Layer(60, 30, batch=2, steps=30),
+    "gradient_512": lambda: LayerGradient(40, 30, batch=2, steps=30),
+    "gradient_2048": lambda: LayerGradient(50, 30, batch=2, steps=30),
 }
 LARGE = ("cuba_1m",)  # much memory: run only where named
 THREADED = ("cuba_4k", "cuba_20k", "cuba_100k")  # works whose goals are also for two threads
