@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from neurosim.backends.plan import make_plan
@@ -12,6 +14,7 @@ from neurosim.types import DTYPES, ConfigurationError, choice
 
 BACKENDS = {
     "cpu": "numba: the time loop compiled, for networks small and large; no GPU needed",
+    "triton": "a GPU: populations, traces and rules as Triton kernels, all steps at once where nothing comes back",
     "reference": "torch, any device, differentiable: the specification",
 }
 
@@ -43,7 +46,22 @@ def compile(
         from neurosim.backends.cpu import Cpu
 
         return Cpu(plan, dtype, device, hide_replicas=replicas is None)
+    if backend == "triton":
+        return _triton()(plan, dtype, device, hide_replicas=replicas is None)
     return Reference(plan, dtype, device, hide_replicas=replicas is None)
+
+
+def _triton() -> Any:
+    """The Triton backend; a sentence where the package is missing."""
+    try:
+        from neurosim.backends.triton import Triton
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise ConfigurationError(
+            'backend \'triton\' needs the package triton, which is not installed; pip install "neurosim[gpu]" brings it'
+        ) from error
+    return Triton
 
 
 def check_device(device: str) -> str:

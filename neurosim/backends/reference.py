@@ -356,7 +356,7 @@ class Context:
         self._plan = plan
         self.learned = learned
         self._perturbations: dict[str, dict[str, Tensor]] = {}
-        self._samples = torch.arange(batch) if phase.samples is None else phase.samples
+        self.samples = torch.arange(batch) if phase.samples is None else phase.samples
 
     def _drives(self, simulator: Reference, batch: int) -> dict[str, list[tuple[str, Any]]]:
         network, drives = simulator.plan.network, dict[str, list[tuple[str, Any]]]()
@@ -399,7 +399,7 @@ class Context:
         stream = Stream(self._plan.seed, f"noise/{name}/{kind}")
         held = kind == "held_normal"  # one number for the phase, addressed by its first step
         steps = range(self.clock, self.clock + 1) if held else range(self.clock + start, self.clock + stop)
-        address = grid(self._plan.replica_ids.to(self.device), self._samples, steps, units)
+        address = grid(self._plan.replica_ids.to(self.device), self.samples, steps, units)
         drawn = (stream.uniform if kind == "uniform" else stream.normal)(*address, dtype=self.dtype)
         return drawn.expand(stop - start, -1, -1, -1) if held else drawn
 

@@ -314,7 +314,7 @@ class Builder:
     def begin(self, context: Context, state: State, tape: Tape) -> None:
         self.context, self.learned, self.tape = context, context.learned, tape
         self.eligibility, self.moment, self.finished = state.activity["eligibility"], None, False
-        self.samples[:] = context._samples.numpy()
+        self.samples[:] = context.samples.numpy()
         for delivery in self.deliveries.values():
             delivery.refresh(self.learned, context)
         for plastic in self.plastic:

@@ -1,0 +1,83 @@
+"""In which order the operations of a phase run, and which of them may run over many steps at once.
+
+In a step, operations follow each other in the order of the reference. One that nothing later in the step comes back to
+(through a delay, or because a rule changes its weights in every step) may run all steps of a chunk before the next one
+begins: the loop over time is split (loop distribution, Kennedy and McKinley 1990). The strongly connected components of
+"reads what it writes" are what has to stay together, step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class Operation:
+    """Part of a step: `run(first, count)` carries out the steps `first` to `first + count` of a chunk."""
+
+    name: str
+    run: Callable[[int, int], None]
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    arrives: Any = None  # what brings something to a port: the first one to run begins the sum
+
+
+@dataclass(frozen=True)
+class Group:
+    """Operations that run together: all steps at once (`whole`), or one step after the other."""
+
+    operations: tuple[Operation, ...]
+    whole: bool
+
+    def run(self, count: int) -> None:
+        """All `count` steps of a chunk."""
+        if self.whole:
+            self.operations[0].run(0, count)
+            return
+        for step in range(count):
+            for operation in self.operations:
+                operation.run(step, 1)
+
+
+def groups(operations: Sequence[Operation]) -> list[Group]:
+    """The operations of a step, given in its order, as groups in an order that keeps every dependence."""
+    after = {index: _readers(operations, index) for index in range(len(operations))}
+    result = []
+    for members in reversed(_components(after)):
+        ordered = tuple(operations[index] for index in sorted(members))
+        alone = len(ordered) == 1 and not ordered[0].reads & ordered[0].writes
+        result.append(Group(ordered, alone))
+    return result
+
+
+def _readers(operations: Sequence[Operation], index: int) -> list[int]:
+    writes = operations[index].writes
+    return [other for other, one in enumerate(operations) if one.reads & writes and other != index]
+
+
+def _components(after: dict[int, list[int]]) -> list[list[int]]:
+    """Strongly connected components, later ones first (Tarjan 1972), without recursion."""
+    order: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: list[int] = []
+    result: list[list[int]] = []
+    for root in after:
+        work = [(root, iter(after[root]))] if root not in order else []
+        while work:
+            node, following = work[-1]
+            if node not in order:
+                order[node] = low[node] = len(order)
+                stack.append(node)
+            waiting = next((other for other in following if other not in order), None)
+            if waiting is not None:
+                work.append((waiting, iter(after[waiting])))
+                continue
+            low[node] = min([low[node], *(low[other] for other in after[node] if other in stack)])
+            work.pop()
+            if low[node] == order[node]:
+                cut = stack.index(node)
+                result.append(stack[cut:])
+                del stack[cut:]
+    return result
