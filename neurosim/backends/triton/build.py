@@ -14,10 +14,12 @@ from neurosim.backends.resolve import Synapses
 from neurosim.backends.symbolic import straight_line
 from neurosim.backends.tape import Tape
 from neurosim.backends.triton.delivery import Delivery, Feed
-from neurosim.backends.triton.edges import EdgeDelivery
-from neurosim.backends.triton.learning import Learn, learn_operation
+from neurosim.backends.triton.edges import EdgeDelivery, SpikeList
+from neurosim.backends.triton.learning import Learn
+from neurosim.backends.triton.products import Products, is_product
 from neurosim.backends.triton.scan import Noise, Scan, ScanKernel, Step
 from neurosim.backends.triton.schedule import Operation, groups
+from neurosim.backends.triton.tiled import Tiled, why_not_tiled
 from neurosim.backends.triton.values import SliceMoment, Values
 from neurosim.lateral import Pullback
 from neurosim.network import lateral_source
@@ -60,6 +62,8 @@ class Builder:
         self.clock = 0  # the clock of that step
         self.modulators: dict[str, Tensor] = {}
         self.scans: list[ScanKernel] = []
+        self.lists: dict[str, SpikeList] = {}
+        self.runs = 0
         self.learners: list[Learn] = []
         self.reasons: list[str] = []
         self.arriving: dict[str, list[tuple[Delivery | Feed, str]]] = {}
@@ -220,6 +224,12 @@ class Builder:
         made.arrives = delivery
         return made
 
+    def spikes(self, source: str) -> SpikeList:
+        """The list of the spikes of a label, one for all projections that send it."""
+        if source not in self.lists:
+            self.lists[source] = SpikeList(self, source)
+        return self.lists[source]
+
     def _mark_first(self) -> None:
         """Who comes first at a port begins its sum."""
         begun: set[str] = set()
@@ -319,7 +329,7 @@ class Builder:
 
     def _learn(self, synapses: Synapses, rule: ThreeFactorRule) -> Iterator[Operation]:
         probes = self._probes(synapses.name)
-        learner = learn_operation(self, synapses, rule, recorded=bool(probes))
+        learner = self._learner(synapses, rule)
         self.learners.append(learner)
         reads = set(self._read_by(synapses, rule))
         post = synapses.post
@@ -339,6 +349,24 @@ class Builder:
             operation.reads.add(f"{own}|recorded")
             record.writes.add(f"{own}|recorded")
             yield record
+
+    def _learner(self, synapses: Synapses, rule: ThreeFactorRule) -> Learn:
+        """What carries out the rule of a projection in this phase."""
+        if not self.learns(synapses.name):
+            return Learn(self, synapses, rule)  # at a trial's end it makes what earlier phases gathered
+        shown = any(probe.field == "eligibility" for probe in self._probes(synapses.name))
+        reason = why_not_tiled(self, synapses, rule)
+        if is_product(synapses, rule) and not (shown and rule.components[0].has_memory):
+            if reason or rule.when != "step":  # a matrix product is best where it does more than one step
+                return Products(self, synapses, rule)
+        if not reason:
+            return Tiled(self, synapses, rule, shown)
+        self.reasons.append(f"the rule of {synapses.name!r} learns in torch: {reason}")
+        return Learn(self, synapses, rule)
+
+    def watched(self, name: str) -> bool:
+        """Is the third factor of a projection recorded?"""
+        return any(probe.field == "modulator" for probe in self._probes(name))
 
     def learns(self, name: str) -> bool:
         learn = self.phase.learn
@@ -364,6 +392,7 @@ class Builder:
     def begin(self, context: Context, activity: dict[str, Any], learned: dict[str, Any], tape: Tape) -> None:
         """A phase begins from a state."""
         self.context, self.learned, self.tape = context, learned, tape
+        self.runs += 1
         context.learned = learned
         self.eligibility, self.modulators = dict(activity["eligibility"]), {}
         for kind, name, field in self.values.states:

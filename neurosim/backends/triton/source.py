@@ -74,10 +74,10 @@ class Kernel:
         self.arguments = dict(self.text.arguments)
         self._function = function(self.source, self.text.name, triton.jit)
 
-    def launch(self, programs: tuple[int, ...], **changed: Any) -> None:
+    def launch(self, grid: tuple[int, ...], **changed: Any) -> None:
         """Run it on a grid of programs."""
         options = {} if interpreted() else {"enable_fp_fusion": False}
-        self._function[programs](**{**self.arguments, **changed}, **self.text.constants, **options)
+        self._function[grid](**{**self.arguments, **changed}, **self.text.constants, **options)
 
     def compiled(self, target: GPUTarget = HOPPER) -> Any:
         """The kernel, compiled for a device that need not be there (its stages are in `asm`)."""
