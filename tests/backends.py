@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 
@@ -10,11 +12,17 @@ from neurosim.backends import compile
 DT = 0.5
 
 
-def both(network, phases, probes, *, batch=1, replicas=None, dtype="float64", seed=3):
-    """Final states and recordings of the two backends."""
+def device_of(backend):
+    """Where a backend runs here: Triton on the GPU, or interpreted."""
+    return "cuda" if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "0" else "cpu"
+
+
+def both(network, phases, probes, *, batch=1, replicas=None, dtype="float64", seed=3, backend="cpu"):
+    """Final states and recordings of the reference and of another backend."""
     results = []
-    for backend in ("reference", "cpu"):
-        simulator = compile(network, DT, seed=seed, replicas=replicas, backend=backend, dtype=dtype)
+    for name in ("reference", backend):
+        place = {"backend": name, "dtype": dtype, "device": device_of(name)}
+        simulator = compile(network, DT, seed=seed, replicas=replicas, **place)
         state, recording = simulator.run(simulator.init(batch), phases, probes)
         results.append((simulator, state, recording))
     return results
@@ -43,6 +51,7 @@ def agree(results, tolerance):
         assert path in other, path
         if value.numel() == 0 or other[path].numel() == 0:
             continue
+        other[path] = other[path].cpu()
         assert other[path].shape == value.shape, path
         torch.testing.assert_close(
             other[path].double(),

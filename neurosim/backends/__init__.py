@@ -47,20 +47,22 @@ def compile(
 
         return Cpu(plan, dtype, device, hide_replicas=replicas is None)
     if backend == "triton":
-        return _triton()(plan, dtype, device, hide_replicas=replicas is None)
+        made: Simulator = _triton(device)(plan, dtype, device, hide_replicas=replicas is None)
+        return made
     return Reference(plan, dtype, device, hide_replicas=replicas is None)
 
 
-def _triton() -> Any:
-    """The Triton backend; a sentence where the package is missing."""
+def _triton(device: str) -> Any:
+    """The Triton backend; a sentence where the package or the GPU is missing."""
     try:
-        from neurosim.backends.triton import Triton
+        from neurosim.backends.triton import Triton, check
     except ModuleNotFoundError as error:
         if error.name != "triton":
             raise
         raise ConfigurationError(
-            'backend \'triton\' needs the package triton, which is not installed; pip install "neurosim[gpu]" brings it'
+            "backend 'triton' needs the package triton, which is not installed; pip install \"neurosim[gpu]\" brings it"
         ) from error
+    check(device)
     return Triton
 
 

@@ -93,7 +93,7 @@ _RECORDED = ("where", "exp", "log", "tanh", "sqrt", "abs", "min", "max", "power"
 
 
 def straight_line(step: Callable[..., Any], inputs: Sequence[str], surrogate: Surrogate | None = None) -> Straight:
-    """`step` on the symbols `inputs`; `pseudo_derivative` is the surrogate's derivative (0 without one), written out."""
+    """`step` on the symbols `inputs`, with the surrogate's derivative (0 without one) written out."""
     straight = Straight(tuple(inputs))
     words: dict[str, Callable[..., Any]] = {word: _recorder(straight, word) for word in _RECORDED}
     words |= {"stop_gradient": lambda x: x, "fill": lambda x, value: value}

@@ -15,6 +15,7 @@ from neurosim.backends.symbolic import straight_line
 from neurosim.backends.tape import Tape
 from neurosim.backends.triton.delivery import Delivery, Feed
 from neurosim.backends.triton.edges import EdgeDelivery, SpikeList
+from neurosim.backends.triton.graphs import Graphs
 from neurosim.backends.triton.learning import Learn
 from neurosim.backends.triton.products import Products, is_product
 from neurosim.backends.triton.scan import Noise, Scan, ScanKernel, Step
@@ -75,6 +76,7 @@ class Builder:
         self._buffers()
         self.operations = list(self._operations())
         self.groups = groups(self.operations)
+        self.graphs = [Graphs(simulator.device) for _ in self.groups]
         self._mark_first()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class Builder:
         def run(first: int, count: int) -> None:
             self.values.buffers[name].steps(first, count).zero_()
 
-        return Operation(f"fill {name}", run, set(), {name})
+        return Operation(f"fill {name}", run, set(), {name}, pointers=lambda: ())
 
     def _population(self, name: str) -> Iterator[Operation]:
         for synapses in self.plan.driving[name]:
@@ -218,6 +220,7 @@ class Builder:
         """
         port, earlier = delivery.port, self.arriving.setdefault(delivery.port, [])
         made = Operation(f"arrive at {port}", delivery.run, set(), {port, f"{port}|{len(earlier)}"})
+        made.pointers = delivery.pointers
         if "max" in (combine, *(one for _, one in earlier)):
             made.reads |= {f"{port}|{len(earlier) - 1}"} if earlier else set()
         earlier.append((delivery, combine))
@@ -252,12 +255,22 @@ class Builder:
             (*(f"{name}.{port}" for port in neuron.ports), *noise, *constants),
             (*((f"{name}.{state}",) for state in neuron.states), *outputs),
         )
-        followers = [self._release(own) for own, release in self._releases(name) if self._within(f"{name}.{release.sent}")]
-        followers += [self._trace(*one) for one in self.simulator.filters if one[0].startswith(f"{name}.") and self._within(one[0])]
+        followers = [
+            self._release(own) for own, release in self._releases(name) if self._within(f"{name}.{release.sent}")
+        ]
+        followers += [
+            self._trace(*one)
+            for one in self.simulator.filters
+            if one[0].startswith(f"{name}.") and self._within(one[0])
+        ]
         return self._separate(f"integrate {name}", population.units, [step, *followers])
 
     def _releases(self, name: str) -> list[tuple[str, Synapses]]:
-        return [(own, self.plan.synapses[own]) for own in self.simulator.releases if self.plan.synapses[own].pre.name == name]
+        return [
+            (own, self.plan.synapses[own])
+            for own in self.simulator.releases
+            if self.plan.synapses[own].pre.name == name
+        ]
 
     def _release(self, own: str) -> Step:
         synapses = self.plan.synapses[own]
@@ -296,7 +309,9 @@ class Builder:
             noise=self.phase.noise,
         )
         self.scans.append(kernel)
-        return Operation(name, kernel.run, (read - written) & set(buffers), written & set(buffers))
+        return Operation(
+            name, kernel.run, (read - written) & set(buffers), written & set(buffers), pointers=kernel.pointers
+        )
 
     def _lateral(self, name: str) -> Operation:
         population = self.plan.network[name]
@@ -319,7 +334,7 @@ class Builder:
                 earlier = [self.values.folded(one, first, count) for one in (f"{before}|raw", before)]
                 out.copy_(over_channels(through.lateral.pullback, through.shape, *earlier, raw))
 
-        return Operation(f"lateral of {name}", run, reads, {axon})
+        return Operation(f"lateral of {name}", run, reads, {axon}, pointers=lambda: ())
 
     # ---- learning and recording -------------------------------------------------------------------------------------
 
@@ -335,7 +350,8 @@ class Builder:
         post = synapses.post
         if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
             reads |= {f"{post.name}.{post.axon}", f"{post.name}.{post.axon}|raw"}
-        operation = Operation(f"learn {synapses.name}", learner.run, reads & set(self.values.buffers), set())
+        reads &= set(self.values.buffers)
+        operation = Operation(f"learn {synapses.name}", learner.run, reads, set(), pointers=learner.pointers)
         own = self._learn_label(synapses)
         operation.reads.add(f"{own}|used")  # what delivers with the weight comes before it is changed
         if rule.when == "step" and self.learns(synapses.name):
@@ -356,9 +372,9 @@ class Builder:
             return Learn(self, synapses, rule)  # at a trial's end it makes what earlier phases gathered
         shown = any(probe.field == "eligibility" for probe in self._probes(synapses.name))
         reason = why_not_tiled(self, synapses, rule)
-        if is_product(synapses, rule) and not (shown and rule.components[0].has_memory):
-            if reason or rule.when != "step":  # a matrix product is best where it does more than one step
-                return Products(self, synapses, rule)
+        product = is_product(synapses, rule) and not (shown and rule.components[0].has_memory)
+        if product and (reason or rule.when != "step"):  # a matrix product is best where it does more than one step
+            return Products(self, synapses, rule)
         if not reason:
             return Tiled(self, synapses, rule, shown)
         self.reasons.append(f"the rule of {synapses.name!r} learns in torch: {reason}")
@@ -419,8 +435,8 @@ class Builder:
         samples = self.context.samples.to(self.values.device)
         for scan in self.scans:
             scan.begin(self.given, samples, (self.clock, clock))
-        for group in self.groups:
-            group.run(count)
+        for group, recorded in zip(self.groups, self.graphs, strict=True):
+            recorded.run(group, count)
         self._keep(count)
         for buffer in self.values.buffers.values():
             buffer.turn(count)
@@ -452,7 +468,9 @@ class Builder:
         for name, cell in self.simulator.cells.items():
             activity["state"][name] = {one: self.values.states["state", name, one].clone() for one in cell.states}
         for name, release in self.simulator.releases.items():
-            activity["release"][name] = {one: self.values.states["release", name, one].clone() for one in release.states}
+            activity["release"][name] = {
+                one: self.values.states["release", name, one].clone() for one in release.states
+            }
         for _, own, _, _ in self.simulator.filters:
             activity["trace"][own] = self.values.states["trace", own, ""].clone()
         activity["history"] = {

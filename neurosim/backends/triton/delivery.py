@@ -31,6 +31,16 @@ class Delivery:
         tied = self.synapses.projection.tied
         return {f"w:{tied[0] if tied else self.synapses.name}"}
 
+    def pointers(self) -> tuple[int, ...] | None:
+        """Addresses of weight and bias; None where they are perturbed anew in every phase."""
+        learned, name = self.builder.learned, self.synapses.name
+        if getattr(self.synapses.projection.rule, "perturbation", None) is not None:
+            return None
+        tied = self.synapses.projection.tied
+        used = [learned["weight"][tied[0] if tied else name]]
+        used += [learned["bias"][name]] if self.synapses.has_bias else []
+        return tuple(tensor.data_ptr() for tensor in used)
+
     def run(self, first: int, count: int) -> None:
         builder, synapses = self.builder, self.synapses
         learning, learned = builder.simulator.learning, builder.learned
@@ -69,6 +79,11 @@ class Feed:
 
     def __init__(self, builder: Builder, port: str):
         self.builder, self.port, self.first = builder, port, True
+
+    def pointers(self) -> tuple[int, ...]:
+        """Addresses and strides of the drives."""
+        given = [self.builder.given[drive] for drive in self.builder.drives[self.port]]
+        return tuple(number for tensor in given for number in (tensor.data_ptr(), *tensor.stride()))
 
     def run(self, first: int, count: int) -> None:
         out = self.builder.values.buffers[self.port].steps(first, count)

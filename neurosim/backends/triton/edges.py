@@ -28,7 +28,9 @@ class SpikeList:
         self.builder, self.source = builder, source
         values, units = builder.values, builder.units(source)
         device = values.device
-        self.index = torch.zeros(values.size[0] * values.size[1] * values.steps * units, dtype=torch.int64, device=device)
+        self.index = torch.zeros(
+            values.size[0] * values.size[1] * values.steps * units, dtype=torch.int64, device=device
+        )
         self.count = torch.zeros(1, dtype=torch.int64, device=device)
         self.seen: tuple[int, ...] = ()
         text = Text("listed", constants={"LIST": LIST})
@@ -63,7 +65,7 @@ class SpikeList:
 
 
 class EdgeDelivery(Delivery):
-    """See the module. Edges are sorted by delay and pre neuron, with one table of where a neuron's edges begin a delay."""
+    """See the module. Edges are sorted by delay and pre neuron; per delay a table says where a neuron's begin."""
 
     def __init__(self, builder: Builder, synapses: Synapses):
         super().__init__(builder, synapses)
@@ -75,7 +77,10 @@ class EdgeDelivery(Delivery):
         self.order = torch.from_numpy(order).to(device)
         self.post = torch.from_numpy((post[order] % synapses.post.units).astype(np.int32)).to(device)
         self.levels = [
-            (int(level), torch.from_numpy(_pointer(pre[order], delay[order], level, replicas * synapses.pre.units)).to(device))
+            (
+                int(level),
+                torch.from_numpy(_pointer(pre[order], delay[order], level, replicas * synapses.pre.units)).to(device),
+            )
             for level in np.unique(delay)
         ]
         rule = synapses.projection.rule
@@ -150,4 +155,5 @@ def _pointer(pre: Array, delay: Array, level: int, count: int) -> Array:
     """Where the edges of each pre neuron begin among those of one delay, `[count + 1]`."""
     chosen = np.flatnonzero(delay == level)
     found = np.concatenate(([0], np.cumsum(np.bincount(pre[chosen], minlength=count))))
-    return (chosen[0] + found).astype(np.int64)
+    pointer: Array = (chosen[0] + found).astype(np.int64)
+    return pointer

@@ -42,6 +42,12 @@ class Learn:
             )
             builder.modulators |= moment.modulators
 
+    def pointers(self) -> tuple[int, ...] | None:
+        """Addresses that the kernels of a step were given and that the next phase may change; None: Python decides
+        something in every step.
+        """
+        return None
+
     def end(self) -> None:
         """The phase is over."""
 
@@ -95,13 +101,19 @@ class Compiled(Learn):
             change, steps = waiting[part]["sum"] + change, waiting[part]["steps"] + steps
         self.builder.learned["change"][self.name] = {**waiting, part: {"sum": change, "steps": steps}}
 
-    def end(self) -> None:
-        """Make the change that is due at the phase's end."""
+    def ends(self, first: int, count: int) -> bool:
+        """Is the phase's last step among these?"""
+        return self.builder.begins + first + count == self.builder.context.phase.steps
+
+    def make_due(self) -> None:
+        """In the phase's last step, make the change that is due."""
         rule, context, learned = self.rule, self.builder.context, self.builder.learned
         if rule.when == "phase" or (rule.when == "sample" and context.trial_end):
             waiting = learned["change"][self.name]
             learned["change"][self.name] = {}
-            make_updates([self._update(part, waiting[part.name]) for part in self.parts if part.name in waiting], learned)
+            make_updates(
+                [self._update(part, waiting[part.name]) for part in self.parts if part.name in waiting], learned
+            )
 
     def _update(self, part: Any, waiting: dict[str, Any]) -> Update:
         return self.synapses, part, mean_change(self.rule, waiting["sum"], waiting["steps"])

@@ -63,6 +63,8 @@ class Products(Compiled):
             m = self.third_factor(steps.start, len(steps))
             for part in self.parts:
                 self.gather(part.name, self._change(part, steps, m), len(steps))
+        if self.ends(first, count):
+            self.make_due()
 
     def _change(self, part: Part, steps: range, m: Tensor | None) -> Tensor:
         """reduce_b( sum over steps of m post pre ) of terms without memory."""
@@ -86,7 +88,6 @@ class Products(Compiled):
     def _decayed(self, first: int, count: int, steps: range) -> None:
         d = self.decay
         assert d is not None
-        replicas, batch = self.builder.values.size
         reader = self.reader(first, count)
         waits = self._weights(first, count, steps)
         tail = d ** torch.arange(count - 1, -1, -1, dtype=torch.float64)

@@ -34,8 +34,8 @@ class Noise:
 class Step:
     """One scalar step: its `inputs` in the order of `code.inputs` after the states.
 
-    An input is a label, a `Noise`, a number, or numbers `[N]` or `[R, N]`. `labels` has the labels of every result: those
-    of the states first.
+    An input is a label, a `Noise`, a number, or numbers `[N]` or `[R, N]`. `labels` has the labels of every result,
+    those of the states first.
     """
 
     code: Straight
@@ -51,6 +51,7 @@ class Scan:
     units: int
     steps: list[Step]
     drives: dict[str, list[str]] = field(default_factory=dict)  # port label -> the drives that are added to it
+
 
 class ScanKernel:
     """Writes the text of a scan, and runs it.
@@ -225,6 +226,13 @@ class ScanKernel:
         if self.keys:
             arguments["samples"].copy_(samples)
             arguments["clock"].copy_(torch.tensor(clocks))
+
+    def pointers(self) -> tuple[int, ...]:
+        """Addresses and strides of the drives."""
+        arguments = self.made.arguments
+        drives = self.drive_names.values()
+        strides = [arguments[f"{name}_{axis}"] for name in drives for axis in "trbn"]
+        return *(arguments[name].data_ptr() for name in drives), *strides
 
     def run(self, first: int, count: int) -> None:
         """Steps `first` to `first + count` of the chunk."""

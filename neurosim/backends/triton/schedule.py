@@ -22,6 +22,7 @@ class Operation:
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
     arrives: Any = None  # what brings something to a port: the first one to run begins the sum
+    pointers: Callable[[], tuple[int, ...] | None] = lambda: None  # see `graphs.py`
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Group:
 
     operations: tuple[Operation, ...]
     whole: bool
+
+    def pointers(self) -> tuple[int, ...] | None:
+        """Addresses that the kernels of these operations are given and that may change between runs; None where Python
+        decides something in a step.
+        """
+        found = [operation.pointers() for operation in self.operations]
+        return None if None in found else tuple(number for one in found for number in one or ())
 
     def run(self, count: int) -> None:
         """All `count` steps of a chunk."""
@@ -43,7 +51,7 @@ class Group:
 
 def groups(operations: Sequence[Operation]) -> list[Group]:
     """The operations of a step, given in its order, as groups in an order that keeps every dependence."""
-    after = {index: _readers(operations, index) for index in range(len(operations))}
+    after = _following(operations)
     result = []
     for members in reversed(_components(after)):
         ordered = tuple(operations[index] for index in sorted(members))
@@ -52,9 +60,16 @@ def groups(operations: Sequence[Operation]) -> list[Group]:
     return result
 
 
-def _readers(operations: Sequence[Operation], index: int) -> list[int]:
-    writes = operations[index].writes
-    return [other for other, one in enumerate(operations) if one.reads & writes and other != index]
+def _following(operations: Sequence[Operation]) -> dict[int, list[int]]:
+    """For each operation, those that read what it writes."""
+    readers: dict[str, list[int]] = {}
+    for index, one in enumerate(operations):
+        for label in one.reads:
+            readers.setdefault(label, []).append(index)
+    return {
+        index: sorted({reader for label in one.writes for reader in readers.get(label, ())} - {index})
+        for index, one in enumerate(operations)
+    }
 
 
 def _components(after: dict[int, list[int]]) -> list[list[int]]:
@@ -62,6 +77,7 @@ def _components(after: dict[int, list[int]]) -> list[list[int]]:
     order: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
+    open_nodes: set[int] = set()
     result: list[list[int]] = []
     for root in after:
         work = [(root, iter(after[root]))] if root not in order else []
@@ -70,14 +86,16 @@ def _components(after: dict[int, list[int]]) -> list[list[int]]:
             if node not in order:
                 order[node] = low[node] = len(order)
                 stack.append(node)
+                open_nodes.add(node)
             waiting = next((other for other in following if other not in order), None)
             if waiting is not None:
                 work.append((waiting, iter(after[waiting])))
                 continue
-            low[node] = min([low[node], *(low[other] for other in after[node] if other in stack)])
+            low[node] = min([low[node], *(low[other] for other in after[node] if other in open_nodes)])
             work.pop()
             if low[node] == order[node]:
                 cut = stack.index(node)
                 result.append(stack[cut:])
+                open_nodes -= set(stack[cut:])
                 del stack[cut:]
     return result

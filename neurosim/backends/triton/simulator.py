@@ -11,7 +11,6 @@ from neurosim.backends.reference import Context, Reference
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
 from neurosim.backends.triton.build import Builder
-from neurosim.backends.triton.source import check
 from neurosim.phase import Held, Phase
 
 MOST_BYTES = 2**28  # of a chunk's values: more steps at once bring nothing when a GPU is filled
@@ -21,7 +20,6 @@ class Triton(Reference):
     """A compiled network on Triton. States are those of the reference, so a run may go on from one to the other."""
 
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
-        check(device)
         super().__init__(plan, dtype, device, hide_replicas)
         self._builders: dict[Any, Builder] = {}
         self._reference: list[str] = []

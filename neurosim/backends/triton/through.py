@@ -238,7 +238,9 @@ class _Call:
     def begin(self, start: Sequence[Tensor]) -> None:
         """Take over the states."""
         self.needs_start = [tensor.requires_grad for tensor in start]
-        self.final = [tensor.detach().expand(self.size[1:]).clone(memory_format=torch.contiguous_format) for tensor in start]
+        self.final = [
+            tensor.detach().expand(self.size[1:]).clone(memory_format=torch.contiguous_format) for tensor in start
+        ]
         everything = [*self.final, *self.given.values()]
         self.like = everything[0] if everything else torch.zeros(1)
 

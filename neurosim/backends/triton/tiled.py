@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from neurosim.backends.learning import read_later
 from neurosim.backends.resolve import Synapses
 from neurosim.backends.symbolic import straight_line
@@ -20,6 +18,7 @@ from neurosim.backends.triton.words import Writing
 from neurosim.backends.update import Part
 from neurosim.constraint import Bounds
 from neurosim.factor import Factor
+from neurosim.modulator import Feedback, Unmodulated
 from neurosim.rule import OfComponent, OfWeight, PerSynapse, SynapseNoise, ThreeFactorRule
 from neurosim.types import Tensor
 
@@ -65,25 +64,28 @@ class Tiled(Compiled):
         self.kernels = {part.name: TileKernel(builder, synapses, rule, part, shown) for part in self.parts}
 
     def begin(self) -> None:
-        learned, eligibility = self.builder.learned, self.builder.eligibility.get(self.name, {})
+        """Take over weights and memories; in this phase those of the kernels, which change in place, are the ones."""
+        learned, builder = self.builder.learned, self.builder
+        old = builder.eligibility.get(self.name)
         for part in self.parts:
-            self.kernels[part.name].begin(learned, eligibility.get(part.name, ()), self.name)
-        if self.at_once:
-            self._shown()
-
-    def _shown(self) -> None:
-        """The weights that change in place are those that deliver."""
-        learned = self.builder.learned
-        for part in self.parts:
-            learned[part.name][self.name] = self.kernels[part.name].weight
+            kernel = self.kernels[part.name]
+            kernel.begin(learned, () if old is None else old[part.name], self.name)
+            if self.at_once:
+                learned[part.name][self.name] = kernel.weight
+        if old is not None:
+            kept = {part.name: self.kernels[part.name].eligibility() for part in self.parts}
+            builder.eligibility = {**builder.eligibility, self.name: kept}
 
     def run(self, first: int, count: int) -> None:
         steps = self.formed(first, count)
-        if self.at_once:
-            for step in steps:
-                self._launch(step, 1, range(step, step + 1))
+        if not self.at_once:
+            self._launch(first, count, steps)
+            if self.ends(first, count):
+                self._gathered()
+                self.make_due()
             return
-        self._launch(first, count, steps)
+        for step in steps:
+            self._launch(step, 1, range(step, step + 1))
 
     def _launch(self, first: int, count: int, steps: range) -> None:
         reader = self.reader(first, count)
@@ -91,28 +93,29 @@ class Tiled(Compiled):
         early = steps.start - first if len(steps) else count
         for part in self.parts:
             self.kernels[part.name].launch(reader, m, count, early)
-        if self.at_once:
-            self.builder.learned["count"][self.name] += 1
-        self._eligibility()
 
-    def _eligibility(self) -> None:
-        if self.name in self.builder.eligibility:
-            kept = {part.name: self.kernels[part.name].eligibility() for part in self.parts}
-            self.builder.eligibility = {**self.builder.eligibility, self.name: kept}
+    def pointers(self) -> tuple[int, ...] | None:
+        direct = type(self.rule.modulator) in (Feedback, Unmodulated)
+        return () if self.at_once and direct and not self.builder.watched(self.name) else None
 
     def end(self) -> None:
-        learned, name = self.builder.learned, self.name
+        learned, name, builder = self.builder.learned, self.name, self.builder
+        if name in builder.eligibility:
+            kept = {part: tuple(e.clone() for e in values) for part, values in builder.eligibility[name].items()}
+            builder.eligibility = {**builder.eligibility, name: kept}
         if self.at_once:
-            slots = {part.name: self.kernels[part.name].memories() for part in self.parts}
-            learned["transform"][name] = slots
-            return
-        context = self.builder.context
-        formed = 1 if self.rule.accumulate == "last" else context.phase.steps
+            learned["transform"][name] = {part.name: self.kernels[part.name].memories() for part in self.parts}
+            learned["count"][name] += builder.context.phase.steps
+            for part in self.parts:
+                learned[part.name][name] = self.kernels[part.name].weight.clone()
+
+    def _gathered(self) -> None:
+        """What the phase's steps have added up."""
+        steps = 1 if self.rule.accumulate == "last" else self.builder.context.phase.steps
         for part in self.parts:
             change = self.kernels[part.name].change
             assert change is not None
-            self.gather(part.name, change.clone(), formed)
-        super().end()
+            self.gather(part.name, change.clone(), steps)
 
 
 class TileKernel:
@@ -258,9 +261,7 @@ class TileKernel:
                     gains[c, k] = f"{'new' if term.gain.read == 'after' else 'old'}{term.gain.index}"
         return gains
 
-    def _call(
-        self, name: str, function: Any, inputs: list[str], constants: Any, lines: list[str]
-    ) -> list[str]:
+    def _call(self, name: str, function: Any, inputs: list[str], constants: Any, lines: list[str]) -> list[str]:
         """A function of the vocabulary, written out; the names of its results."""
         symbols = [f"x{k}" for k in range(len(inputs) + len(constants))]
         code = straight_line(function, symbols)
@@ -308,7 +309,9 @@ class TileKernel:
                 f"transform{index}", transform.step, ["change", "w", "count", *slots], self.part.constants[index], lines
             )
             lines.append(f"change = {results[0]}")
-            stores += [f"tl.store({own}_at + at, {value}, mask=mask)" for own, value in zip(slots, results[1:], strict=True)]
+            stores += [
+                f"tl.store({own}_at + at, {value}, mask=mask)" for own, value in zip(slots, results[1:], strict=True)
+            ]
         lines.append("w = w + change")
         for bound in self.rule.constraints if self.part.name == "weight" else ():
             for edge, word in ((bound.w_min, "tl.maximum"), (bound.w_max, "tl.minimum")):
@@ -322,7 +325,7 @@ class TileKernel:
     def begin(self, learned: dict[str, Any], eligibility: tuple[Tensor, ...], name: str) -> None:
         """Take over the weight and the memories of a state."""
         part = self.part.name
-        self._own("w_at", "weight", learned[part][name])
+        self.weight.copy_(learned[part][name])
         for index in self.kept:
             if eligibility and eligibility[index].numel():
                 self.memory[index].copy_(eligibility[index].reshape(self.memory[index].shape))
@@ -336,16 +339,9 @@ class TileKernel:
             for slot in slots:
                 slots[slot].copy_(old[slot])
 
-    def _own(self, argument: str, attribute: str, value: Tensor) -> None:
-        """A copy that this phase may change in place (a state is never changed)."""
-        copy = value.detach().clone(memory_format=torch.contiguous_format) if self.at_once else value.contiguous()
-        setattr(self, attribute, copy)
-        self.made.arguments[argument] = copy
-
     def eligibility(self) -> tuple[Tensor, ...]:
-        """The memories of now, one tensor per component (an empty one for a component without)."""
-        nothing = self.builder.values.one[:0]
-        kept = {index: memory.clone() for index, memory in self.memory.items()}
+        """The memories, one tensor per component (an empty one for a component without); they change in place."""
+        nothing, kept = self.builder.values.one[:0], dict(self.memory)
         if self.part.name == "bias":  # one position, as the reference has it
             kept = {index: memory.unsqueeze(-1) for index, memory in kept.items()}
         return tuple(kept.get(index, nothing) for index in range(len(self.rule.components)))

@@ -1,8 +1,8 @@
 """What a chunk of time steps holds: for every label a tensor with a time axis, and the states at its end.
 
 `array [R, depth + steps, B, N]`: step t of the chunk is at `depth + t`, the steps before the chunk are in front of it.
-So a slice of consecutive steps folds into the batch without a copy, `[R, count * B, N]`, and what works on a batch works
-on many steps at once.
+So a slice of consecutive steps folds into the batch without a copy, `[R, count * B, N]`, and what works on a batch
+works on many steps at once.
 """
 
 from __future__ import annotations
