@@ -23,20 +23,20 @@ from itertools import count
 from types import FunctionType
 from typing import Any
 
-from neurosim import vocabulary
-from neurosim.backends.specialise import Machine, rebind
-from neurosim.types import ConfigurationError
-from neurosim.vocabulary import SCALAR_WORDS
+from neurosim.backends.symbolic import (
+    OPERATORS,
+    STEP_WORDS,
+    Line,
+    Lines,
+    Symbol,
+    Trace,
+    Value,
+    is_number,
+    needed,
+    trace,
+)
 
 Function = Callable[..., Any]
-Value = Any  # a Symbol or a plain number
-
-_OPERATORS = {
-    "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "truediv": "{} / {}", "pow": "{} ** {}", "neg": "-{}",
-    "le": "{} <= {}", "lt": "{} < {}", "ge": "{} >= {}", "gt": "{} > {}", "eq": "{} == {}", "ne": "{} != {}",
-    "and": "{} & {}", "or": "{} | {}", "invert": "~{}",
-}  # fmt: skip
-_WORDS = {word.__name__: getattr(vocabulary, word.__name__) for word in SCALAR_WORDS}
 
 
 @dataclass(frozen=True)
@@ -51,105 +51,6 @@ class Pullback:
     reads: tuple[int, ...]
     takes: tuple[int, ...]
     gives: tuple[int, ...]
-
-
-class Symbol:
-    """The value of one line. Arithmetic and comparisons write further lines."""
-
-    __slots__ = ("lines", "place")
-
-    def __init__(self, lines: Lines, place: int):
-        self.lines, self.place = lines, place
-
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> bool:
-        raise ConfigurationError("a step branches on a value; write where(condition, yes, no)")
-
-    def __neg__(self) -> Value:
-        return self.lines.add("neg", self)
-
-    def __invert__(self) -> Value:
-        return self.lines.add("invert", self)
-
-
-def _written(operation: str, turned: bool) -> Function:
-    def method(self: Symbol, other: Value) -> Value:
-        pair = (other, self) if turned else (self, other)
-        return self.lines.add(operation, *pair)
-
-    return method
-
-
-for _name in _OPERATORS:
-    if _name not in ("neg", "invert"):
-        setattr(Symbol, f"__{_name}__", _written(_name, turned=False))
-    if _name in ("add", "sub", "mul", "truediv", "pow", "and", "or"):
-        setattr(Symbol, f"__r{_name}__", _written(_name, turned=True))
-
-
-@dataclass(frozen=True)
-class Line:
-    """`operation` of `arguments` (symbols, numbers); `array`: is the result an array, or a number like a constant?"""
-
-    operation: str
-    arguments: tuple[Value, ...]
-    array: bool
-
-
-class Lines:
-    """Straight-line code in the making; a line that is there already is not written again."""
-
-    def __init__(self) -> None:
-        self.all: list[Line] = []
-        self._known: dict[Any, Symbol] = {}
-
-    def argument(self, array: bool) -> Symbol:
-        return self._append(Line("argument", (), array))
-
-    def add(self, operation: str, *arguments: Value) -> Value:
-        """The value of a line, or of what is equal to it (1 x, x + 0, -(-x))."""
-        short = _shortened(operation, arguments)
-        if short is not None:
-            return short[0]
-        key = (operation, *(("line", a.place) if isinstance(a, Symbol) else (type(a), repr(a)) for a in arguments))
-        if key not in self._known:
-            self._known[key] = self._append(Line(operation, arguments, any(self.is_array(a) for a in arguments)))
-        return self._known[key]
-
-    def is_array(self, value: Value) -> bool:
-        return isinstance(value, Symbol) and self.all[value.place].array
-
-    def _append(self, line: Line) -> Symbol:
-        self.all.append(line)
-        return Symbol(self, len(self.all) - 1)
-
-    def words(self) -> dict[str, Function]:
-        """The scalar words, written down."""
-        return {name: self._word(name) for name in _WORDS}
-
-    def _word(self, name: str) -> Function:
-        return lambda *arguments: self.add(name, *arguments)
-
-
-def _number(value: Value, wanted: float) -> bool:
-    return not isinstance(value, Symbol) and value == wanted
-
-
-def _shortened(operation: str, arguments: Sequence[Value]) -> tuple[Value] | None:
-    """The value that a line only repeats, in a tuple; None where it has to be written."""
-    if operation == "mul":
-        for one, other in (arguments, arguments[::-1]):
-            if _number(one, 1.0):
-                return (other,)
-    if operation == "add":
-        for one, other in (arguments, arguments[::-1]):
-            if _number(one, 0.0):
-                return (other,)
-    if operation == "neg" and isinstance(arguments[0], Symbol):
-        inner = arguments[0].lines.all[arguments[0].place]
-        return (inner.arguments[0],) if inner.operation == "neg" else None
-    return None
 
 
 # ---- rules of derivation: (g, result, *arguments) -> the part of g that goes to one argument -------------------------
@@ -236,7 +137,7 @@ def _accumulate(lines: Lines, active: set[int], seeds: Mapping[int, Value]) -> d
             if rule is None or not isinstance(argument, Symbol) or argument.place not in active:
                 continue
             part = rule(g, result, *line.arguments)
-            if not _number(part, 0.0):
+            if not is_number(part, 0.0):
                 old = cotangents.get(argument.place)
                 cotangents[argument.place] = part if old is None else old + part
     return cotangents
@@ -245,25 +146,6 @@ def _accumulate(lines: Lines, active: set[int], seeds: Mapping[int, Value]) -> d
 # ---- from a step to its pullback -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Trace:
-    """A step that was run with symbols."""
-
-    names: tuple[str, ...]
-    lines: Lines
-    results: tuple[Value, ...]
-
-
-def trace(step: Function, arrays: Sequence[int]) -> Trace:
-    """Run `step` once with symbols; `arrays` are the places of those arguments that are arrays under torch."""
-    lines = Lines()
-    names = step.__code__.co_varnames[: step.__code__.co_argcount]
-    arguments = [lines.argument(array=place in arrays) for place in range(len(names))]
-    results = rebind(step, Machine("a derivative", lines.words()))(*arguments)
-    return Trace(names, lines, tuple(results))
-
-
-@cache
 def passed_on(step: Function) -> Mapping[int, int]:
     """Results of a step that are one of its arguments, unchanged: place of the result -> place of the argument."""
     found = trace(step, range(step.__code__.co_argcount))
@@ -317,13 +199,13 @@ def pullback(
 
 def _made(step: Function, found: Trace, given: Mapping[int, Symbol], results: Mapping[int, Value]) -> Pullback:
     lines = found.lines.all
-    needed = _needed(lines, [value.place for value in results.values()])
-    reads = tuple(place for place in range(len(found.names)) if place in needed)
+    places = needed(lines, [value.place for value in results.values()])
+    reads = tuple(place for place in range(len(found.names)) if place in places)
     own = {place: _safe(name) for place, name in enumerate(found.names)}
     own |= {g.place: f"g{result}_" for result, g in given.items()}
     fresh = (f"t{number}_" for number in count())
     body = []
-    for place in needed:
+    for place in places:
         if lines[place].operation != "argument":
             own[place] = next(fresh)
             body.append(f"    {own[place]} = {_spelled(lines[place], own)}")
@@ -334,26 +216,15 @@ def _made(step: Function, found: Trace, given: Mapping[int, Symbol], results: Ma
     return Pullback(_function(name, text), text, reads, tuple(given), tuple(results))
 
 
-def _needed(lines: Sequence[Line], wanted: Sequence[int]) -> list[int]:
-    """The lines on which others depend, in their order."""
-    waiting, found = list(wanted), set[int]()
-    while waiting:
-        place = waiting.pop()
-        if place not in found:
-            found.add(place)
-            waiting.extend(a.place for a in lines[place].arguments if isinstance(a, Symbol))
-    return sorted(found)
-
-
 def _safe(name: str) -> str:
     """An argument must not hide a word."""
-    return f"{name}_" if name in _WORDS else name
+    return f"{name}_" if name in STEP_WORDS else name
 
 
 def _spelled(line: Line, names: Mapping[int, str]) -> str:
     arguments = [names[a.place] if isinstance(a, Symbol) else f"({a!r})" for a in line.arguments]
-    if line.operation in _OPERATORS:
-        return _OPERATORS[line.operation].format(*arguments)
+    if line.operation in OPERATORS:
+        return OPERATORS[line.operation].format(*arguments)
     return f"{line.operation}({', '.join(_bare(a) for a in arguments)})"
 
 
@@ -368,7 +239,7 @@ def _function(name: str, text: str) -> Function:
     """The function of a text, with the words of the vocabulary; `inspect` finds its source."""
     file = f"<{name} {next(_numbered)}>"
     linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
-    scope: dict[str, Any] = {**_WORDS, "__name__": __name__}
+    scope: dict[str, Any] = {**STEP_WORDS, "__name__": __name__}
     exec(compile(text, file, "exec"), scope)
     made = scope[name]
     assert isinstance(made, FunctionType)

@@ -169,5 +169,5 @@ def total(x):
 
 
 def test_what_is_no_scalar_step_is_refused():
-    with pytest.raises(ConfigurationError, match="total uses row_sum, which a derivative does not have"):
+    with pytest.raises(ConfigurationError, match="total uses row_sum, which a trace does not have"):
         pullback(total, 0, (0,), (0,))

@@ -7,16 +7,18 @@ arithmetic-only neurons keep the bits of the other backends. Triton has no tanh 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from neurosim.backends.symbolic import Operand, Operation
+from neurosim.backends.symbolic import Operation
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
     "and": "&", "or": "|",
 }  # fmt: skip
-_CALLS = {"exp": "tl.exp", "log": "tl.log", "abs": "tl.abs", "min": "tl.minimum", "max": "tl.maximum",
-          "where": "tl.where", "tanh": "tangent", "power": "raised", "sigmoid": "logistic"}  # fmt: skip
-_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+_CALLS = {
+    "exp": "tl.exp", "log": "tl.log", "abs": "tl.abs", "min": "tl.minimum", "max": "tl.maximum", "where": "tl.where",
+    "tanh": "tangent", "power": "raised", "pow": "raised", "sigmoid": "logistic",
+}  # fmt: skip
 
 # tanh by 1 - exp loses digits near 0; there Gauss' continued fraction, cut at 13, is exact to 1e-17 for |x| < 0.3.
 LIBRARY = """\
@@ -71,7 +73,7 @@ class Writing:
         text = {"inf": 'float("inf")', "-inf": 'float("-inf")', "nan": 'float("nan")'}.get(text, text)
         return f"tl.full({self.shape}, {text}, {self.real})"
 
-    def operand(self, value: Operand, names: Mapping[str, str]) -> str:
+    def operand(self, value: Any, names: Mapping[str, str]) -> str:
         return names.get(value, value) if isinstance(value, str) else self.number(value)
 
     def lines(self, operations: Iterable[Operation], names: Mapping[str, str]) -> list[str]:
@@ -84,14 +86,14 @@ class Writing:
             return f"({operands[0]}) {_INFIX[one.word]} ({operands[1]})"
         if one.word == "neg":
             return f"-({operands[0]})"
-        if one.word == "not":
+        if one.word == "invert":
             return f"({operands[0]}) == 0"
-        if one.word == "div":
+        if one.word == "truediv":
             return f"divided({operands[0]}, {operands[1]}, {self.single})"
         if one.word == "sqrt":
             return f"root({operands[0]}, {self.single})"
         if one.word == "heaviside":
             return f"tl.where({operands[0]} >= 0, {self.number(1.0)}, {self.number(0.0)})"
-        if one.word in ("tanh", "power", "sigmoid"):
+        if one.word in ("tanh", "power", "pow", "sigmoid"):
             operands.append(self.number(1.0))
         return f"{_CALLS[one.word]}({', '.join(operands)})"
