@@ -37,14 +37,19 @@ def why_not(simulator: Cpu, scans: Scans, phase: Phase) -> str:
     return ""
 
 
-def left_to_torch(simulator: Cpu, phase: Phase) -> Iterator[str]:
-    """What torch carries out for all steps of such a phase at once, besides matrix products."""
+def left_to_torch(simulator: Cpu, scans: Scans, phase: Phase) -> Iterator[str]:
+    """What torch carries out in such a phase, besides matrix products for all steps at once."""
     for population in simulator.plan.network.populations:
         if population.lateral is not None:
             yield f"the lateral of {population.name!r} runs in torch, all steps of a phase at once"
     for synapses in simulator.plan.synapses.values():
-        if synapses.name not in phase.silent and synapses.kind not in ("dense", "one_to_one"):
+        if synapses.name in phase.silent:
+            continue
+        if synapses.kind not in ("dense", "one_to_one"):
             yield f"projection {synapses.name!r} (a {synapses.kind} one) runs in torch, all steps of a phase at once"
+        ends = {synapses.pre.name, synapses.post.name}
+        if synapses.driving and any(ends <= set(loop) for loop in scans.loops(phase.silent)):
+            yield f"projection {synapses.name!r} leads back to where it starts: one product per step, in torch"
 
 
 def wanted(simulator: Cpu, tape: Tape, output: str, local: bool) -> set[str]:

@@ -73,7 +73,8 @@ class Cpu(Reference):
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
         if self.learning.gradient_rules(phase):
             reason = gradient.why_not(self, self._scans, phase)
-            self._reference |= dict.fromkeys([reason] if reason else gradient.left_to_torch(self, phase))
+            told = [reason] if reason else gradient.left_to_torch(self, self._scans, phase)
+            self._reference |= dict.fromkeys(told)
             if reason:
                 return super()._phase(state, phase, tape, trial_end)
             return gradient.run(self, self._scans, state, phase, tape, trial_end)
