@@ -253,6 +253,14 @@ def test_a_local_rule_beside(when, accumulate):
     assert on_cpu(simulator) == (when != "step")
 
 
+def test_two_that_combine_by_max():
+    pool = {"connectivity": MaxPool(2), "weight": 2.0, "delay": 0.0}
+    network = wired(**pool, shape=(1, 2, 2))
+    late = Projection("first", "second", **{**pool, "delay": DT, "weight": 1.5}, name="late")
+    network = replace(network, projections=(*network.projections, late))
+    compared(network, shown(("input", lambda k: raster(T, B, 5, seed=k))), [Probe("second", "basal")])
+
+
 BACK = {
     "onto itself": {"pre": "second", "post": "second", "delay": DT},
     "two steps later": {"pre": "second", "post": "second", "delay": 2 * DT, "bias": 0.1},
