@@ -43,7 +43,7 @@ class Reference:
 
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
         self.plan, self.hide_replicas = plan, hide_replicas
-        self.dtype, self.device = DTYPES[dtype], torch.device(device)
+        self.dtype_name, self.dtype, self.device = dtype, DTYPES[dtype], torch.device(device)
         self.operations = {name: operation(s, plan.replicas, self.device) for name, s in plan.synapses.items()}
         self.cells = {name: Cell(plan, plan.network[name], self.dtype, self.device) for name in plan.order}
         self.releases = {

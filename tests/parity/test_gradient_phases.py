@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from backends import DT, agree, leaves
+from backends import DT, agree, device_of, leaves
 from nets import normal, raster
 from zoo import VARIANTS, drive
 
@@ -38,13 +38,14 @@ def gradient(**options):
     )
 
 
-def compared(network, phases, probes=(), *, batch=B, replicas=R, tolerance=1e-10, learns=None):
-    """Both backends over the phases, run one by one and then as one trial; returns the CPU simulator. `learns`: the
-    projections that must have moved in the first phase (None: all with a gradient rule).
+def compared(network, phases, probes=(), *, batch=B, replicas=R, tolerance=1e-10, learns=None, backend="cpu"):
+    """Both backends over the phases, run one by one and then as one trial; returns the other's simulator. `learns`:
+    the projections that must have moved in the first phase (None: all with a gradient rule).
     """
     found = []
-    for backend in ("reference", "cpu"):
-        simulator = compile(network, DT, seed=3, replicas=replicas, backend=backend, dtype="float64")
+    for name in ("reference", backend):
+        place = {"backend": name, "device": device_of(name), "dtype": "float64"}
+        simulator = compile(network, DT, seed=3, replicas=replicas, **place)
         start = state = simulator.init(batch)
         states = []
         for phase in (*phases, tuple(phases)):
@@ -54,7 +55,7 @@ def compared(network, phases, probes=(), *, batch=B, replicas=R, tolerance=1e-10
     for expected, ours in zip(found[0][1], found[1][1], strict=True):
         agree([expected, ours], tolerance)
         for name in expected[1].learned["weight"]:  # what has been learned, and not only what there is
-            rows = [state.learned["weight"][name] - start.learned["weight"][name]
+            rows = [(state.learned["weight"][name] - start.learned["weight"][name]).cpu()
                     for start, state in ((found[0][0], expected[1]), (found[1][0], ours[1]))]  # fmt: skip
             assert (rows[0] - rows[1]).abs().max() <= 1e-9 * rows[0].abs().max(), name
     start, states = found[0]

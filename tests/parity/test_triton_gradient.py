@@ -1,15 +1,24 @@
 """Steps through time in both directions on Triton, against autograd through the torch steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from backends import DT as NETWORK_DT
 from backends import device_of
+from nets import normal, raster
+from test_gradient_phases import WIRES, B, beside, compared, rates, shown, wired
 from zoo import VARIANTS, drive
 
 from neurosim.backends.specialise import for_torch
 from neurosim.backends.triton.through import Through
+from neurosim.network import Projection
+from neurosim.phase import Held, Phase
+from neurosim.random import Normal
+from neurosim.recorder import Probe
 
-T, R, B, N, DT = 5, 2, 2, 4, 0.5
+T, R, BATCH, N, DT = 5, 2, 2, 4, 0.5
 DEVICE = device_of("triton")
 
 
@@ -25,7 +34,7 @@ def by_torch(neuron, start, ports, draws, constants, wanted):
         results = step(*states, *(port[t] for port in ports), *(draw[t] for draw in draws), *constants)
         states = list(results[: len(states)])
         for place in wanted:
-            kept[place].append(results[place].expand(R, B, N))
+            kept[place].append(results[place].expand(R, BATCH, N))
     return {place: torch.stack(values) for place, values in kept.items()}
 
 
@@ -41,11 +50,11 @@ def test_every_neuron(name):
     neuron, generator = VARIANTS[name], torch.Generator().manual_seed(1)
 
     def random():
-        return torch.rand(T, R, B, N, generator=generator, dtype=torch.float64).to(DEVICE)
+        return torch.rand(T, R, BATCH, N, generator=generator, dtype=torch.float64).to(DEVICE)
 
     initial, inputs, constants = neuron.initial(), drive(neuron, T, N), tuple(neuron.constants(DT))
     start = [
-        torch.full((R, B, N), float(initial[state]), dtype=torch.float64, device=DEVICE) for state in neuron.states
+        torch.full((R, BATCH, N), float(initial[state]), dtype=torch.float64, device=DEVICE) for state in neuron.states
     ]
     ports = [
         torch.as_tensor(inputs[p]).to(DEVICE).double()[:, None, None, :] * (1.0 + 0.1 * random()) for p in neuron.ports
@@ -56,9 +65,36 @@ def test_every_neuron(name):
     wanted = (*range(min(first, 1)), *range(first, first + len(neuron.outputs)))
     weights = {place: random() for place in wanted}
     scan = Through("float64", neuron, constants, N, first, len(neuron.ports))
-    found, _ = scan(start, [[port] for port in ports], draws, wanted, (T, R, B), through_time=True)
+    found, _ = scan(start, [[port] for port in ports], draws, wanted, (T, R, BATCH), through_time=True)
     expected = by_torch(neuron, start, ports, draws, [constant(value) for value in constants], wanted)
     for place in wanted:
         torch.testing.assert_close(found[place], expected[place], rtol=1e-11, atol=1e-11)
     for got, one in zip(slopes(found, weights, leaves), slopes(expected, weights, leaves), strict=True):
         torch.testing.assert_close(got, one, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("wire", ["dense with delay", "depression", "convolution", "delays by synapse"])
+def test_networks(wire):
+    """A phase of a gradient rule runs population by population, as on the CPU backend."""
+    phases = shown(("input", lambda k: raster(6, B, 5, seed=k)), steps=6)
+    simulator = compared(wired(**WIRES[wire]), phases, [Probe("second", "spike", events=True)], backend="triton")
+    assert not any("step by step" in reason for reason in simulator.uncompiled())
+
+
+def test_laterals_and_held_inputs():
+    phases = shown(("input", lambda k: Held(normal(B, 5, seed=k))), steps=6)
+    compared(rates(), phases, [Probe("second", "rate")], learns=(), backend="triton")
+
+
+def test_a_local_rule_beside():
+    reward = {"reward": normal(B, 1), "label": normal(B, 4)}
+    phases = [Phase(f"p{k}", 5, {"input": raster(5, B, 5, seed=k)}, reward) for k in range(2)]
+    compared(beside("phase", "sum"), phases, [Probe("middle", "weight")], learns=(), backend="triton")
+
+
+def test_a_loop_is_left_to_the_reference_and_told():
+    network = wired(**WIRES["dense"])
+    back = Projection("second", "first", Normal(0.0, 0.3), delay=NETWORK_DT, name="back")
+    network = replace(network, projections=(*network.projections, back))
+    simulator = compared(network, shown(("input", lambda k: raster(5, B, 5, seed=k)), steps=5), backend="triton")
+    assert any("no kernel on this backend" in reason for reason in simulator.uncompiled())

@@ -11,7 +11,7 @@ from neurosim.recorder import Probe
 
 # Rules that torch carries out step by step, and what `show` says about them.
 BY_TORCH = {
-    "bptt": "a gradient rule learns",
+    "bptt": "runs in torch, all steps of a phase at once",
     "force": "its modulator differs by synapse",
     "weight_perturbation": "",  # its noise is a gain like any other to a matrix product
 }

@@ -26,6 +26,7 @@ ORDER = [
     ["wiring", "reservoir", "scheme", "phase", "recorder", "adapter", "task", "sequence"],
     ["backends.resolve", "backends.needs", "backends.plan", "backends.words_numba", "backends.words_triton"],
     ["backends.specialise"],
+    ["backends.symbolic"],
     ["backends.derivative"],
     ["backends"],
     ["learner", "storage", "checkpoint", "inspect", "interop", "figure", "recorded"],

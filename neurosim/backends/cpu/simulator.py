@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import ahead, gradient
+from neurosim.backends.cpu import ahead, recurrent
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
 from neurosim.backends.cpu.program import Program, shares_of
-from neurosim.backends.cpu.scans import Scans
+from neurosim.backends.cpu.scan import Scan
 from neurosim.backends.cpu.workspace import Workspace
+from neurosim.backends.gradient import phase as gradient
+from neurosim.backends.gradient.scans import Scans
 from neurosim.backends.needs import released_by
 from neurosim.backends.plan import Plan
 from neurosim.backends.reference import Context, Reference
@@ -27,16 +29,15 @@ MOST_RECORDED = 2**26  # bytes of rows that stay allocated for the next phase of
 class Cpu(Reference):
     """A compiled network on numba. States are those of the reference, so a run may go on from one to the other.
 
-    Phases in which a gradient rule learns run population by population (`gradient.py`), or, where they cannot, on the
+    Phases in which a gradient rule learns run population by population (`gradient/`), or, where they cannot, on the
     reference.
     """
 
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
         super().__init__(plan, dtype, device, hide_replicas)
-        self.dtype_name = dtype
         self._workspaces: dict[int, Workspace] = {}
         self._programs: dict[Any, tuple[Builder, Program]] = {}
-        self._scans = Scans(self)
+        self._scans = Scans(self, Scan, recurrent)
         self._reference: dict[str, None] = {}  # reasons, in order
 
     def _workspace(self, batch: int) -> Workspace:

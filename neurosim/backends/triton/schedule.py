@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from neurosim.backends.components import components
+
 
 @dataclass(eq=False)
 class Operation:
@@ -53,7 +55,7 @@ def groups(operations: Sequence[Operation]) -> list[Group]:
     """The operations of a step, given in its order, as groups in an order that keeps every dependence."""
     after = _following(operations)
     result = []
-    for members in reversed(_components(after)):
+    for members in reversed(components(after)):
         ordered = tuple(operations[index] for index in sorted(members))
         alone = len(ordered) == 1 and not ordered[0].reads & ordered[0].writes
         result.append(Group(ordered, alone))
@@ -70,32 +72,3 @@ def _following(operations: Sequence[Operation]) -> dict[int, list[int]]:
         index: sorted({reader for label in one.writes for reader in readers.get(label, ())} - {index})
         for index, one in enumerate(operations)
     }
-
-
-def _components(after: dict[int, list[int]]) -> list[list[int]]:
-    """Strongly connected components, later ones first (Tarjan 1972), without recursion."""
-    order: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[int] = []
-    open_nodes: set[int] = set()
-    result: list[list[int]] = []
-    for root in after:
-        work = [(root, iter(after[root]))] if root not in order else []
-        while work:
-            node, following = work[-1]
-            if node not in order:
-                order[node] = low[node] = len(order)
-                stack.append(node)
-                open_nodes.add(node)
-            waiting = next((other for other in following if other not in order), None)
-            if waiting is not None:
-                work.append((waiting, iter(after[waiting])))
-                continue
-            low[node] = min([low[node], *(low[other] for other in after[node] if other in open_nodes)])
-            work.pop()
-            if low[node] == order[node]:
-                cut = stack.index(node)
-                result.append(stack[cut:])
-                open_nodes -= set(stack[cut:])
-                del stack[cut:]
-    return result

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 
+from neurosim.backends.gradient import phase as gradient
+from neurosim.backends.gradient.scans import Scans
 from neurosim.backends.plan import Plan
 from neurosim.backends.reference import Context, Reference
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
 from neurosim.backends.triton.build import Builder
+from neurosim.backends.triton.through import Through
 from neurosim.phase import Held, Phase
 
 MOST_BYTES = 2**28  # of a chunk's values: more steps at once bring nothing when a GPU is filled
@@ -22,7 +25,8 @@ class Triton(Reference):
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
         super().__init__(plan, dtype, device, hide_replicas)
         self._builders: dict[Any, Builder] = {}
-        self._reference: list[str] = []
+        self._scans = Scans(self, Through)
+        self._reference: dict[str, None] = {}  # reasons, in order
 
     def _steps(self, phase: Phase, batch: int) -> int:
         """Steps of a chunk."""
@@ -46,8 +50,11 @@ class Triton(Reference):
 
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
         if self.learning.gradient_rules(phase):
-            self._reference = ["a gradient rule learns: the phase runs on the reference, which builds the graph"]
-            return super()._phase(state, phase, tape, trial_end)
+            reason = gradient.why_not(self, self._scans, phase)
+            self._reference |= dict.fromkeys([reason] if reason else gradient.left_to_torch(self, self._scans, phase))
+            if reason:
+                return super()._phase(state, phase, tape, trial_end)
+            return gradient.run(self, self._scans, state, phase, tape, trial_end)
         batch, learned = self.batch(state), self.learning.begin(state.learned, [])
         with torch.no_grad():
             context = Context(self, phase, batch, state.clock, trial_end, learned)

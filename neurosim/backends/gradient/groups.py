@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from neurosim.backends.plan import Plan
 from neurosim.backends.resolve import Synapses
@@ -31,35 +31,8 @@ def readers(plan: Plan, silent: Collection[str]) -> dict[str, set[str]]:
     return before
 
 
-def groups(before: Mapping[str, Collection[str]]) -> list[tuple[str, ...]]:
-    """Nodes that can be reached from each other together, each group behind all that it reads (Tarjan 1972)."""
-    number: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[tuple[str, ...]] = []
-
-    def visit(node: str) -> None:
-        number[node] = lowest[node] = len(number)
-        stack.append(node)
-        for other in before[node]:
-            if other not in number:
-                visit(other)
-                lowest[node] = min(lowest[node], lowest[other])
-            elif other in stack:
-                lowest[node] = min(lowest[node], number[other])
-        if lowest[node] == number[node]:
-            first = stack.index(node)
-            found.append(tuple(stack[first:]))
-            del stack[first:]
-
-    for node in before:
-        if node not in number:
-            visit(node)
-    return found
-
-
 def why_not(plan: Plan, names: Collection[str]) -> str:
-    """Why populations that lead back to themselves cannot be run by `recurrent.py`, or ""."""
+    """Why populations that lead back to themselves cannot be run by `cpu/recurrent.py`, or ""."""
     for name in names:
         if name not in plan.neurons:
             return f"the teaching port {name!r}"

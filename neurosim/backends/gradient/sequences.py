@@ -1,9 +1,9 @@
 """A phase population by population instead of step by step: what each value is in all steps, in torch's graph.
 
 Where no path leads back to its start, a projection delivers all steps in one product (one more for the gradient of its
-weight), a neuron is a compiled loop over time in both directions (`scan.py`), and laterals are torch's on all steps at
-once; populations that lead back to themselves run together, step by step (`recurrent.py`). What stays the same in all
-steps is kept, and computed, once: `[1, R, B, N]` instead of `[T, R, B, N]`.
+weight), a neuron is a compiled loop over time in both directions (`cpu/scan.py`, `triton/through.py`), and laterals are
+torch's on all steps at once; populations that lead back to themselves run together, step by step (`cpu/recurrent.py`).
+What stays the same in all steps is kept, and computed, once: `[1, R, B, N]` instead of `[T, R, B, N]`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import linear
 
-from neurosim.backends.cpu.recurrent import Loop, Through, Wire
-from neurosim.backends.cpu.scan import Call
-from neurosim.backends.cpu.scans import Scans
 from neurosim.backends.derivative import passed_on
+from neurosim.backends.gradient.scans import Scans
 from neurosim.backends.moment import Moment
 from neurosim.backends.needs import released_by
 from neurosim.backends.reference import NOISE_CHUNK, Context
@@ -27,14 +25,20 @@ from neurosim.phase import Held
 from neurosim.types import Tensor
 
 if TYPE_CHECKING:
-    from neurosim.backends.cpu.simulator import Cpu
+    from neurosim.backends.reference import Reference
 
 
 class Sequences:
     """`values` by label, as `Moment.now` has those of one step; `states` and `traces` after the last step."""
 
     def __init__(
-        self, simulator: Cpu, scans: Scans, activity: dict[str, Any], context: Context, wanted: set[str], through: bool
+        self,
+        simulator: Reference,
+        scans: Scans,
+        activity: dict[str, Any],
+        context: Context,
+        wanted: set[str],
+        through: bool,
     ):
         """`wanted`: labels that somebody reads; `through`: does the gradient pass from step to step?"""
         self.simulator, self.scans, self.activity, self.context = simulator, scans, activity, context
@@ -190,27 +194,29 @@ class Sequences:
         self._releases(name)
 
     def _loop(self, names: tuple[str, ...]) -> None:
-        """Populations that lead back to themselves; see `recurrent.py`."""
+        """Populations that lead back to themselves; see `cpu/recurrent.py`."""
         plan, context, silent = self.plan, self.context, self.context.phase.silent
         ends = [s for s in plan.synapses.values() if s.driving and {s.pre.name, s.post.name} <= set(names)]
         inside = {s.name: s for s in ends if s.name not in silent}
         places = {name: {label: k for k, label in enumerate(self._labels(name))} for name in names}
         sent = {f"{s.pre.name}.{s.sent}" for s in inside.values()}
-        calls, arriving = dict[str, Call](), dict[str, list[list[Tensor]]]()
-        wires, weights = list[Wire](), list[Tensor]()
+        machine, calls, wires = self.scans.recurrent, dict[str, Any](), list[Any]()
+        arriving, weights = dict[str, list[list[Tensor]]](), list[Tensor]()
         for name in (name for name in plan.order if name in names):
             ports = arriving[name] = self._ports(name, inside)
             for synapses in (s for s in inside.values() if s.post.name == name):
                 port = self.simulator.cells[name].ports.index(f"{name}.{synapses.port}")
                 pre, delay = synapses.pre.name, one_delay(synapses)
                 place = places[pre][f"{pre}.{synapses.sent}"]
-                wires.append(Wire(pre, name, place, port, len(ports[port]), delay, synapses.kind == "dense"))
+                wires.append(machine.Wire(pre, name, place, port, len(ports[port]), delay, synapses.kind == "dense"))
                 weights.append(self.simulator.learning.effective_weight(synapses, context.learned, context))
                 ports[port].append(self.simulator.zero.new_empty(self.steps, *self.size, synapses.post.units))
             wanted = tuple(k for label, k in places[name].items() if label in self.wanted or label in sent)
             inner = tuple({wire.port for wire in wires if wire.post == name})
             size = self.steps, *self.size
-            calls[name] = Call(self.scans.neuron(name), ports, self._noise(name), wanted, size, self.through, inner)
+            calls[name] = machine.Call(
+                self.scans.neuron(name), ports, self._noise(name), wanted, size, self.through, inner
+            )
         self._run_loop(calls, wires, weights, arriving)
 
     def _labels(self, name: str) -> list[str]:
@@ -220,8 +226,8 @@ class Sequences:
 
     def _run_loop(
         self,
-        calls: dict[str, Call],
-        wires: list[Wire],
+        calls: dict[str, Any],
+        wires: list[Any],
         weights: list[Tensor],
         arriving: dict[str, list[list[Tensor]]],
     ) -> None:
@@ -231,9 +237,9 @@ class Sequences:
             cell = self.simulator.cells[name]
             call.begin([self.activity["state"][name][state] for state in cell.states], graded, whole=True)
         past = {(wire.pre, wire.sent): self._past(wire.pre, wire.sent) for wire in wires}
-        loop = Loop(calls, wires, weights, past, self.through)
+        loop = self.scans.recurrent.Loop(calls, wires, weights, past, self.through)
         if graded:
-            made = Through.apply(loop, *sources, *weights)  # type: ignore[no-untyped-call]
+            made = self.scans.recurrent.Through.apply(loop, *sources, *weights)
         else:
             made = tuple(torch.from_numpy(array) for array in loop.forward())
         waiting = iter(made)

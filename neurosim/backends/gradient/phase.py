@@ -5,15 +5,15 @@ as in the reference (`learning.descend`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from neurosim.backends.cpu.scans import Scans
-from neurosim.backends.cpu.sequences import Sequences
+from neurosim.backends.gradient.scans import Scans
+from neurosim.backends.gradient.sequences import Sequences
 from neurosim.backends.moment import Moment, label
 from neurosim.backends.needs import leaves, released_by
-from neurosim.backends.reference import Context
+from neurosim.backends.reference import Context, Reference
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
 from neurosim.network import lateral_source
@@ -21,11 +21,8 @@ from neurosim.phase import Phase
 from neurosim.recorder import Probe
 from neurosim.types import Tensor
 
-if TYPE_CHECKING:
-    from neurosim.backends.cpu.simulator import Cpu
 
-
-def why_not(simulator: Cpu, scans: Scans, phase: Phase) -> str:
+def why_not(simulator: Reference, scans: Scans, phase: Phase) -> str:
     """Why the gradient of a phase has to be left to the reference, or ""."""
     _, found = scans.order(phase.silent)
     if found:
@@ -37,7 +34,7 @@ def why_not(simulator: Cpu, scans: Scans, phase: Phase) -> str:
     return ""
 
 
-def left_to_torch(simulator: Cpu, scans: Scans, phase: Phase) -> Iterator[str]:
+def left_to_torch(simulator: Reference, scans: Scans, phase: Phase) -> Iterator[str]:
     """What torch carries out in such a phase, besides matrix products for all steps at once."""
     for population in simulator.plan.network.populations:
         if population.lateral is not None:
@@ -52,7 +49,7 @@ def left_to_torch(simulator: Cpu, scans: Scans, phase: Phase) -> Iterator[str]:
             yield f"projection {synapses.name!r} leads back to where it starts: one product per step, in torch"
 
 
-def wanted(simulator: Cpu, tape: Tape, output: str, local: bool) -> set[str]:
+def wanted(simulator: Reference, tape: Tape, output: str, local: bool) -> set[str]:
     """Labels that something other than their own neuron reads; `local`: do local rules learn as well?"""
     plan, found = simulator.plan, {output, *simulator.memories, *(probe.key for probe in tape.probes)}
     for synapses in plan.synapses.values():
@@ -71,7 +68,7 @@ def wanted(simulator: Cpu, tape: Tape, output: str, local: bool) -> set[str]:
     return found
 
 
-def run(simulator: Cpu, scans: Scans, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
+def run(simulator: Reference, scans: Scans, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
     """The phase; the new state."""
     learning = simulator.learning
     gradient = learning.gradient_rules(phase)
@@ -124,7 +121,7 @@ class _MomentOf(Moment):
 
 
 def _step_by_step(
-    simulator: Cpu,
+    simulator: Reference,
     sequences: Sequences,
     state: State,
     context: Context,
@@ -157,7 +154,7 @@ def _record(sequences: Sequences, tape: Tape, clock: int) -> None:
         value = sequences.read(probe.key, 0, network[probe.target].units).expand(sequences.steps, -1, -1, -1)
         if probe.events:
             tape.first(probe, clock)
-            found = torch.nonzero(value).numpy()
+            found = torch.nonzero(value).cpu().numpy()
             found[:, 0] += clock
             tape.keep_events(probe, found)
         else:
