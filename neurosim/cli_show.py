@@ -68,6 +68,7 @@ def report(wanted: Experiment, dataset: Dataset, network: Network, learner: Simu
         yield from table([_stage(stage) for stage in (*network.trial, network.test)])
     yield f"\nbackend {wanted.backend}"
     yield from (f"  {line}" for line in learner.simulator.uncompiled() or ["the whole time loop is compiled"])
+    yield from (f"  {line}" for line in learner.simulator.shortcuts())
     yield from (f"  {line}" for line in filter(None, [learner.simulator.compilation()]))
     yield "\nmemory"
     yield from table(list(_memory(wanted.memory(network), wanted)))
@@ -233,7 +234,7 @@ def _path(synapses: Synapses, rule: ThreeFactorRule) -> str:
     """How the change of this rule is formed, and why."""
     kind = KINDS[synapses.kind]
     if keeps_eligibility(rule):
-        return f"{kind}; an eligibility per synapse and example is kept, because a component has a memory"
+        return f"{kind}; an eligibility per synapse and example, because a component has a memory"
     if rule.share != "sum" or rule.reduce == "sequential":
         why = f"share is {rule.share}" if rule.share != "sum" else "reduce is sequential"
         return f"{kind}; an eligibility per synapse and example is formed when a change is due, because {why}"

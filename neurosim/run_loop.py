@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -335,7 +336,7 @@ def _write(path: Path, text: str) -> None:
 def _to_device(tree: Any, device: str) -> Any:
     if isinstance(tree, torch.Tensor):
         return tree.to(device)
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         return {name: _to_device(value, device) for name, value in tree.items()}
     if isinstance(tree, tuple):
         moved = tuple(_to_device(value, device) for value in tree)

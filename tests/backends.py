@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def leaves(tree, path=""):
     """Every tensor of a state by its path; tensors without entries stand for rest, in either backend."""
     if isinstance(tree, torch.Tensor):
         yield path, tree
-    elif isinstance(tree, dict):
+    elif isinstance(tree, Mapping):
         for name, value in tree.items():
             yield from leaves(value, f"{path}/{name}")
     elif isinstance(tree, tuple):

@@ -265,21 +265,26 @@ class Learning:
             specialise=for_torch,
         )
         m, learned["modulator"][name] = rule.modulator.update(view, learned["modulator"][name])
-        size: tuple[int, ...] = (self.plan.replicas, context.batch, post.units)
-        size = (*size, synapses.pre.units) if m.dim() == PER_SYNAPSE and synapses.kind == "dense" else size
-        if m.dim() and m.shape != size:
-            try:
-                m = m.expand(size)
-            except RuntimeError as error:
-                raise ConfigurationError(
-                    f"the modulator of projection {name!r} has shape {tuple(m.shape)}; it must broadcast to {size} "
-                    "(replicas, batch, post neurons; in a dense projection also with pre neurons)"
-                ) from error
+        m = self.spread(synapses, m, context.batch)
         if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
-            m = moment.pull_back(post, m.expand(size))
+            m = moment.pull_back(post, m.expand(self.plan.replicas, context.batch, post.units))
         # What is recorded is a value per neuron: of one per synapse, its norm over the neuron's inputs.
         moment.modulators[name] = m if m.dim() < PER_SYNAPSE else torch.linalg.vector_norm(m, dim=-1)
         return torch.as_tensor(m)
+
+    def spread(self, synapses: Synapses, m: Tensor, batch: int) -> Tensor:
+        """A third factor in its full shape (one number stays one); ConfigurationError where it does not fit."""
+        size: tuple[int, ...] = (self.plan.replicas, batch, synapses.post.units)
+        size = (*size, synapses.pre.units) if m.dim() == PER_SYNAPSE and synapses.kind == "dense" else size
+        if not m.dim() or m.shape == size:
+            return m
+        try:
+            return m.expand(size)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"the modulator of projection {synapses.name!r} has shape {tuple(m.shape)}; it must broadcast to "
+                f"{size} (replicas, batch, post neurons; in a dense projection also with pre neurons)"
+            ) from error
 
     def _gain(
         self,

@@ -158,6 +158,10 @@ class Reference:
         """All of it."""
         return ["the reference runs every step in torch"]
 
+    def shortcuts(self) -> list[str]:
+        """None."""
+        return []
+
     def _check_names(self, phase: Phase) -> None:
         plastic = [synapses.name for synapses in self.plan.plastic()]
         learn = () if isinstance(phase.learn, bool) else phase.learn

@@ -39,4 +39,6 @@ class Simulator(Protocol):
 
     def compilation(self) -> str: ...  # what compiling has cost; "" where nothing is compiled
 
+    def shortcuts(self) -> list[str]: ...  # what is not done step by step in the phases so far, and why
+
     def uncompiled(self) -> list[str]: ...  # what a compiled backend left to torch in the phases so far, and why

@@ -59,7 +59,9 @@ PROBES = [Probe("cells", "spike"), Probe("cells", "v"), Probe("input", "spike")]
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.9])  # listed inputs, and the matrix product
 @pytest.mark.parametrize("replicas", [None, 2])
 @pytest.mark.parametrize("bias", [False, 0.3])
-def test_forward(density, replicas, bias):
+@pytest.mark.parametrize("cached", [0, 2**22])  # weights read in tiles, and as they lie
+def test_forward(density, replicas, bias, cached, monkeypatch):
+    monkeypatch.setattr(ahead, "CACHED", cached)
     results = both(network(bias=bias), phase(density), PROBES, batch=BATCH, replicas=replicas)
     agree(results, 1e-10)
     simulator = results[1][0]

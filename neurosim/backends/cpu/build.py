@@ -14,8 +14,10 @@ from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.ahead import label as label_ahead
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.events import EventRecorder
+from neurosim.backends.cpu.factored import Factored
+from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
-from neurosim.backends.cpu.modulators import fill_coefficients, vector, vectorised
+from neurosim.backends.cpu.modulators import fill_coefficients, fill_signals, vector, vectorised
 from neurosim.backends.cpu.program import Program
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -38,9 +40,19 @@ if TYPE_CHECKING:
 class Builder:
     """Writes the program of one kind of phase, and holds what its Python calls need while it runs."""
 
-    def __init__(self, simulator: Cpu, work: Workspace, phase: Phase, tape: Tape, early: tuple[str, ...] = ()):
-        """`early` are the projections whose products are formed before the phase; see `ahead.py`."""
-        self.early = early
+    def __init__(
+        self,
+        simulator: Cpu,
+        work: Workspace,
+        phase: Phase,
+        tape: Tape,
+        early: tuple[str, ...] = (),
+        late: tuple[str, ...] = (),
+    ):
+        """`early` are the projections whose products are formed before the phase, `late` those whose change is formed
+        after it; see `ahead.py` and `factored.py`.
+        """
+        self.early, self.late = early, late
         self.simulator, self.work, self.phase, self.tape = simulator, work, phase, tape
         self.plan, self.dtype = simulator.plan, simulator.dtype_name
         self.batch = work.size[1]
@@ -52,6 +64,7 @@ class Builder:
         self.deliveries = {name: Delivery(simulator, work, one) for name, one in self.plan.synapses.items()}
         self.plastic: list[Plastic] = []
         self.coefficients: list[tuple[Synapses, HSIC, Array]] = []
+        self.signals: list[tuple[Synapses, str, Place]] = []
         self.wanted = set(self._wanted())
         self.samples = np.zeros(self.batch, np.int64)
         self.recorded: dict[str, Array] = {}
@@ -108,7 +121,16 @@ class Builder:
             self.result.add(kernels.trace(self.dtype, size, *buffers, mode, decay))
         self._learning()
         self._recording()
+        self._share_weights()
         return self.result
+
+    def _share_weights(self) -> None:
+        """Weights that no kernel of this program writes to are read where a state holds them."""
+        written = {plastic.name for plastic in self.plastic if not isinstance(plastic, Factored)}
+        ends = [kernel for plastic in self.plastic for kernel in plastic.ends()]
+        for name, delivery in self.deliveries.items():
+            if name not in written and delivery.by_pre is not None:
+                delivery.find([*self.result.kernels, *ends])
 
     def _population(self, name: str) -> None:
         simulator, cell = self.simulator, self.simulator.cells[name]
@@ -246,7 +268,8 @@ class Builder:
             delivery = self.deliveries[synapses.name]
             reason = why_not(self, delivery, rule)
             if synapses.name in self.learns and not reason:
-                plastic = Plastic(self, delivery, rule)
+                kind = Factored if synapses.name in self.late else Plastic
+                plastic = kind(self, delivery, rule)
                 self.plastic.append(plastic)
                 for kernel in plastic.kernels():
                     self.result.add(kernel)
@@ -320,6 +343,7 @@ class Builder:
         for plastic in self.plastic:
             plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
         fill_coefficients(self.coefficients, context)
+        fill_signals(self.simulator, self.signals, context)
         for probe in tape.probes:
             if probe.key in self.recorders:
                 self.recorders[probe.key].block[kernels.FIRST] = tape.first(probe, context.clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +40,10 @@ class Delivery:
         self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
         self.weight: Array | None = None
         self.bias: Array | None = None
+        self.homes: list[tuple[Array, int]] | None = None  # where kernels know the address of `weight`; see `find`
         if not self.reason:
             self.weight, self.bias = self._places()
+        self.own = self.weight  # no state shares it
 
     def _spikes(self) -> bool:
         return self.synapses.projection.release is None and self.synapses.sent == "spike"
@@ -79,6 +81,29 @@ class Delivery:
             self.levels.append((int(level), pointer.astype(np.int64)))
         return np.zeros(len(post), dtype), bias
 
+    @property
+    def by_pre(self) -> Array | None:
+        """The weights `[R, Q, P]` of a dense projection, if they lie like that here."""
+        own = self.synapses.kind == "dense" and not self.transposed
+        return self.weight if own else None
+
+    def find(self, kernels: Iterable[Kernel]) -> None:
+        """From now on the kernels may read a state's tensor as it lies: none of them writes to the weight."""
+        assert self.own is not None
+        address = self.own.ctypes.data
+        self.homes = [(one.block, int(place)) for one in kernels for place in np.flatnonzero(one.block == address)]
+
+    def _take(self, turned: Tensor) -> None:
+        """Let the kernels read `[R, Q, P]`: where it lies, if it lies in that order, else from a copy."""
+        assert self.own is not None
+        weight = turned.numpy() if self.homes is not None and turned.is_contiguous() else self.own
+        if weight is self.own:
+            self.own[...] = turned.numpy()
+        if weight is not self.weight:
+            self.weight, address = weight, weight.ctypes.data
+            for block, place in self.homes or ():
+                block[place] = address
+
     def refresh(self, learned: dict[str, Any], context: Context) -> None:
         """Take over the weights that deliver, where they are not those of the last time."""
         if self.weight is None:
@@ -88,7 +113,7 @@ class Delivery:
         bias = learning.effective_bias(synapses, learned, context) if self.bias is not None else None
         if weight is not self.seen[0] and not self.transposed:
             if synapses.kind == "dense":
-                self.weight[...] = weight.transpose(-1, -2).numpy()
+                self._take(weight.transpose(-1, -2))
             elif synapses.kind == "sparse":
                 np.take(weight.numpy(), self.order, out=self.weight)
             else:

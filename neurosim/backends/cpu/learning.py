@@ -74,10 +74,15 @@ class Plastic:
         self.factors = Factors(builder.work, builder.plan.dt, self.name)
         self.updates = not why_no_update(builder, delivery, rule)  # by a kernel
         self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
+        self.build()
+
+    def build(self) -> None:
+        """Write the kernels."""
+        dtype = self.builder.dtype
         self.apply: dict[str, Kernel] = {}
         if self.updates and not self.at_once:
-            self.apply = {part.name: apply(builder.dtype, self.synaptic[part.name]) for part in self.parts}
-        self.learn = {part.name: learn(builder.dtype, self.synaptic[part.name]) for part in self.parts}
+            self.apply = {part.name: apply(dtype, self.synaptic[part.name]) for part in self.parts}
+        self.learn = {part.name: learn(dtype, self.synaptic[part.name]) for part in self.parts}
 
     @property
     def at_once(self) -> bool:
@@ -87,6 +92,10 @@ class Plastic:
     def kernels(self) -> list[Kernel]:
         """What fills the factors, then what learns."""
         return [*self.factors.kernels, *(self.learn[part.name] for part in self.parts)]
+
+    def ends(self) -> list[Kernel]:
+        """What runs at the end of a phase."""
+        return list(self.apply.values())
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -175,11 +184,9 @@ class Plastic:
 
     def begin(self, learned: dict[str, Any], eligibility: dict[str, Any], clock: int, steps: int) -> None:
         """Take over the memories of a state."""
+        self._begin_transforms(learned)
         for part in self.parts:
             synaptic, kernel = self.synaptic[part.name], self.learn[part.name]
-            for slots, arrays in zip(learned["transform"][self.name][part.name], synaptic.slots, strict=False):
-                for slot, array in zip(slots.values(), arrays, strict=True):
-                    array[...] = slot.numpy() if part.name == "bias" else self._ordered(slot)
             kept = eligibility.get(self.name, {}).get(part.name, ())
             for memory, index in zip(synaptic.memories, synaptic.kept, strict=True):
                 self._load_eligibility(part.name, memory, kept[index] if kept else None)
@@ -192,6 +199,13 @@ class Plastic:
             kernel.block[COUNT] = learned["count"][self.name]
             kernel.block[FULL] = -1 if self._within(synaptic) else clock
             kernel.block[FORM] = clock + steps - 1 if self.rule.accumulate == "last" and not self.at_once else clock
+
+    def _begin_transforms(self, learned: dict[str, Any]) -> None:
+        for part in self.parts:
+            slots_of = learned["transform"][self.name][part.name]
+            for slots, arrays in zip(slots_of, self.synaptic[part.name].slots, strict=False):
+                for slot, array in zip(slots.values(), arrays, strict=True):
+                    array[...] = slot.numpy() if part.name == "bias" else self._ordered(slot)
 
     @staticmethod
     def _within(synaptic: Synaptic) -> bool:

@@ -12,7 +12,7 @@ from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
 from neurosim.lateral import Pullback
-from neurosim.modulator import HSIC, Feedback, Unmodulated
+from neurosim.modulator import HSIC, Broadcast, Feedback, Unmodulated
 from neurosim.modulator.base import signal_of
 from neurosim.modulator.hsic import third_factor
 from neurosim.rule import ThreeFactorRule
@@ -20,6 +20,7 @@ from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.build import Builder
+    from neurosim.backends.cpu.simulator import Cpu
 
 
 def modulator_place(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Place | None:
@@ -39,6 +40,10 @@ def modulator_place(builder: Builder, delivery: Delivery, rule: ThreeFactorRule)
     if type(modulator) is HSIC and modulator.memory == "batch" and compilable:
         place = _hsic(builder, delivery, modulator)
         return _pulled_back(builder, synapses.post.name, place, synapses.name) if pulled else place
+    if isinstance(modulator, Broadcast) and modulator.tau is None:  # the same in every step of a phase
+        place = Place(builder.work.buffer(f"{synapses.post.name}.|{synapses.name}|signal"))
+        builder.signals.append((synapses, modulator.name, place))
+        return place
     return _by_torch(builder, delivery, rule)
 
 
@@ -147,6 +152,14 @@ def fill_coefficients(windows: list[tuple[Synapses, HSIC, Array]], context: Cont
         coefficient[...] = (common[key] * scale).numpy()
 
 
+def fill_signals(simulator: Cpu, signals: list[tuple[Synapses, str, Place]], context: Context) -> None:
+    """The third factors that are a signal of the phase."""
+    for synapses, name, place in signals:
+        m = simulator.learning.spread(synapses, signal_of(context.signals, name, context.phase.name), context.batch)
+        assert place.buffer is not None
+        place.buffer.array[0] = m.numpy()
+
+
 def _by_torch(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Place:
     """torch makes the third factor in every step, as in the reference."""
     synapses, simulator = delivery.synapses, builder.simulator
@@ -154,12 +167,11 @@ def _by_torch(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> Pl
     out = builder.work.buffer(label)
 
     def modulate(t: int) -> None:
-        step = t - builder.context.clock
-        last = step == builder.context.phase.steps - 1
-        if last or rule.when == "step" or rule.accumulate != "last" or rule.modulator.every_step:
-            moment = builder.at(t)
-            m = simulator.learning.modulator(synapses, rule, moment, builder.learned, builder.context, step)
-            out.at(t)[...] = m.numpy()
+        moment, step = builder.at(t), t - builder.context.clock
+        m = simulator.learning.modulator(synapses, rule, moment, builder.learned, builder.context, step)
+        builder.work.view(label, t).copy_(m)
 
-    builder.result.add(modulate, f"the modulator {type(rule.modulator).__name__} of {synapses.name!r} runs in torch")
+    final = rule.when != "step" and rule.accumulate == "last" and not rule.modulator.every_step
+    reason = f"the modulator {type(rule.modulator).__name__} of {synapses.name!r} runs in torch"
+    builder.result.add(modulate, f"{reason} (in a phase's last step)" if final else reason, final)
     return Place(out)

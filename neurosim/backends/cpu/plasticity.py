@@ -88,12 +88,12 @@ def idle(transform: Any) -> bool:
 
 def learn(dtype: str, synaptic: Synaptic) -> Kernel:
     """The kernel of a step of learning."""
-    return _Text(_begun(dtype, synaptic), synaptic).kernel()
+    return Text(_begun(dtype, synaptic), synaptic).kernel()
 
 
 def apply(dtype: str, synaptic: Synaptic) -> Kernel:
     """The kernel that makes a gathered change: w <- C(w + T(G))."""
-    return _Text(_begun(dtype, synaptic), synaptic).update()
+    return Text(_begun(dtype, synaptic), synaptic).update()
 
 
 def _begun(dtype: str, synaptic: Synaptic) -> Writer:
@@ -108,8 +108,8 @@ def _begun(dtype: str, synaptic: Synaptic) -> Writer:
     return writer
 
 
-class _Text:
-    """Writes the kernel."""
+class Text:
+    """Writes the kernel of a step."""
 
     def __init__(self, writer: Writer, synaptic: Synaptic):
         self.writer, self.synaptic, self.rule = writer, synaptic, synaptic.rule

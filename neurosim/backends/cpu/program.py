@@ -27,60 +27,68 @@ PARALLEL_WORK = 20_000  # units x rows x steps below which threads cost more tha
 
 @dataclass
 class Program:
-    """`operations` in the order of a step: kernels, and Python calls for what has none (`reasons` say what and why)."""
+    """`operations` in the order of a step: kernels, and Python calls for what has none (`reasons` say what and why).
+
+    `final` are the places of those that are made in a phase's last step only.
+    """
 
     operations: list[Kernel | Call] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    _segments: list[Array | Call] | None = None
+    final: set[int] = field(default_factory=set)
+    _segments: dict[bool, list[Array | Call]] = field(default_factory=dict)
+    _fed: list[Kernel] | None = None
 
     @property
     def kernels(self) -> list[Kernel]:
         return [operation for operation in self.operations if isinstance(operation, Kernel)]
 
-    @property
-    def compiled(self) -> bool:
-        """Is the whole time loop compiled?"""
-        return len(self.kernels) == len(self.operations)
-
-    def add(self, operation: Kernel | Call, reason: str = "") -> None:
+    def add(self, operation: Kernel | Call, reason: str = "", final: bool = False) -> None:
+        if final:
+            self.final.add(len(self.operations))
         self.operations.append(operation)
         if reason and reason not in self.reasons:
             self.reasons.append(reason)
 
-    def segments(self) -> list[Array | Call]:
-        """Kernels that follow each other as one table."""
-        if self._segments is None:
-            self._segments, waiting = [], list[Kernel]()
-            for operation in (*self.operations, None):
+    def segments(self, final: bool = False) -> list[Array | Call]:
+        """A step (a phase's last one, if `final`): kernels that follow each other as one table, and calls."""
+        if final not in self._segments:
+            found, waiting = list[Array | Call](), list[Kernel]()
+            chosen = [one for place, one in enumerate(self.operations) if final or place not in self.final]
+            for operation in (*chosen, None):
                 if isinstance(operation, Kernel):
                     waiting.append(operation)
                     continue
                 if waiting:
-                    self._segments.append(block_of(waiting))
+                    found.append(block_of(waiting))
                     waiting = []
                 if operation is not None:
-                    self._segments.append(operation)
-        return self._segments
+                    found.append(operation)
+            self._segments[final] = found
+        return self._segments[final]
 
     def feed(self, drives: dict[str, Array], clock: int) -> None:
         """This run's drives and first step."""
-        for kernel in self.kernels:
+        if self._fed is None:
+            self._fed = [kernel for kernel in self.kernels if kernel.drives or kernel.starts]
+        for kernel in self._fed:
             for name in kernel.drives:
                 kernel.feed(name, drives[name])
             for place in kernel.starts:
                 kernel.block[place] = clock
 
-    def run(self, clock: int, steps: int, shares: Sequence[Share]) -> None:
-        """Run `steps` steps from `clock`; the shares in parallel where all of it is compiled."""
-        segments = self.segments()
-        if self.compiled:
-            table = segments[0] if segments else None
-            if table is not None:
-                run_shares(table, clock, clock + steps, shares)
-            return
+    def run(self, clock: int, steps: int, shares: Sequence[Share], end: int) -> None:
+        """Run `steps` steps from `clock` of a phase that stops before `end`; the shares in parallel while all of it is
+        compiled.
+        """
+        segments, stop = self.segments(), clock + steps
+        final = stop == end and bool(self.final)
+        if not any(callable(segment) for segment in segments):
+            for table in segments:
+                run_shares(table, clock, stop - final, shares)
+            clock = stop - final
         r1, b1 = max(share[1] for share in shares), max(share[3] for share in shares)
-        for t in range(clock, clock + steps):
-            for segment in segments:
+        for t in range(clock, stop):
+            for segment in self.segments(final and t == stop - 1):
                 if callable(segment):
                     segment(t)
                 else:
@@ -91,6 +99,7 @@ _pool: dict[int, ThreadPoolExecutor] = {}
 
 
 def run_shares(table: Any, start: int, stop: int, shares: Sequence[Share]) -> None:
+    """Run a table's steps from `start` to `stop`, the shares of it in parallel."""
     if len(shares) == 1:
         drive(table, start, stop, *shares[0])
         return

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import ahead, recurrent
+from neurosim.backends.cpu import ahead, factored, recurrent
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
 from neurosim.backends.cpu.program import Program, shares_of
@@ -39,6 +39,14 @@ class Cpu(Reference):
         self._programs: dict[Any, tuple[Builder, Program]] = {}
         self._scans = Scans(self, Scan, recurrent)
         self._reference: dict[str, None] = {}  # reasons, in order
+        self._chosen: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}  # `early`, `late` of a kind and length
+        self._rest: dict[int, dict[str, Any]] = {}
+
+    def _activity(self, batch: int) -> dict[str, Any]:
+        """The activity at rest; a state never changes, so all that begin there share it."""
+        if batch not in self._rest:
+            self._rest = {batch: super()._activity(batch)}
+        return self._rest[batch]
 
     def _workspace(self, batch: int) -> Workspace:
         if batch not in self._workspaces:
@@ -51,10 +59,15 @@ class Cpu(Reference):
         """The program of a phase; the same for all phases of the same kind."""
         drives = tuple((target, isinstance(value, Held)) for target, value in phase.drive.items())
         probes = tuple((probe.key, probe.every, probe.units, probe.events) for probe in tape.probes)
-        early = ahead.chosen(self, phase, batch)
-        key = batch, drives, early, phase.learn, phase.silent, phase.noise, phase.steps if probes else 0, probes
+        kind = batch, drives, phase.learn, phase.silent, phase.noise, probes
+        if (*kind, phase.steps) not in self._chosen:
+            keys = tuple(probe.key for probe in tape.probes)
+            found = ahead.chosen(self, phase, batch), factored.chosen(self, phase, batch, keys)
+            self._chosen[*kind, phase.steps] = found
+        early, late = self._chosen[*kind, phase.steps]
+        key = *kind, early, late, phase.steps if probes else 0
         if key not in self._programs:
-            builder = Builder(self, self._workspace(batch), phase, tape, early)
+            builder = Builder(self, self._workspace(batch), phase, tape, early, late)
             self._programs[key] = builder, builder.program()
         return self._programs[key]
 
@@ -65,6 +78,16 @@ class Cpu(Reference):
         """
         reasons = [reason for _, program in self._programs.values() for reason in program.reasons]
         return list(dict.fromkeys([*self._reference, *reasons]))
+
+    def shortcuts(self) -> list[str]:
+        """What is not done step by step in the phases that were run so far, and why."""
+        rules = [plastic for builder, _ in self._programs.values() for plastic in builder.plastic]
+        late = dict.fromkeys(plastic.name for plastic in rules if isinstance(plastic, factored.Factored))
+        return [
+            f"the change of {name!r} is formed at the end of a phase, by one product over its steps: its decay is "
+            "one number and the weights stay; an eligibility is formed only where something reads it"
+            for name in late
+        ]
 
     def compilation(self) -> str:
         """What compiling has cost in this process so far."""
@@ -87,14 +110,14 @@ class Cpu(Reference):
             work = builder.work
             work.load(state.activity, state.clock)
             builder.begin(context, state, tape)
-            drives = {**self._drives(context), **dict(ahead.arriving(self, builder.early, context))}
+            drives = {**self._drives(context), **dict(ahead.arriving(self, builder.deliveries, builder.early, context))}
             program.feed(drives, state.clock)  # kernels know addresses only: `drives` has to live until the end
             units = sum(cell.units for cell in self.cells.values())
             shares = shares_of(
                 self.plan.replicas, batch, units * self.plan.replicas * batch * phase.steps, builder.rows_apart
             )
             for first, steps in builder.stretches(state.clock):
-                program.run(first, steps, shares)
+                program.run(first, steps, shares, state.clock + phase.steps)
             clock = state.clock + phase.steps
             builder.end(clock)
             del drives

@@ -27,6 +27,8 @@ class Workspace:
         self.events: dict[str, Array] = {}
         self._views: dict[tuple[str, int], Tensor] = {}
         self.one = torch.ones(1, 1, 1, dtype=getattr(torch, dtype))
+        self.zero = torch.zeros_like(self.one)
+        self.nothing = self.one[:0]
 
     def width(self, label: str) -> int:
         """Units of the population (or release) that a label belongs to; the constant end of a bias has one."""
@@ -59,10 +61,10 @@ class Workspace:
     def load(self, activity: dict[str, Any], clock: int) -> None:
         """Take over the activity of a state whose next step is `clock`."""
         for label, value in _entries(activity):
-            self.buffer(label).at(clock - 1)[...] = value.detach().numpy()
+            self.view(label, clock - 1).copy_(value)
         for label, past in activity["history"].items():
             for delay, value in enumerate(past, start=1):
-                self.buffer(label).at(clock - delay)[...] = value.detach().numpy()
+                self.view(label, clock - delay).copy_(value)
         for label, events in self.events.items():
             for slot, values in zip(events, self.buffer(label).array, strict=True):
                 list_spikes(values, slot)
@@ -71,7 +73,7 @@ class Workspace:
         """The activity before step `clock`, in the structure of `activity`, copied."""
 
         def kept(label: str, step: int) -> Tensor:
-            return torch.from_numpy(self.buffer(label).at(step).copy())
+            return self.view(label, step).clone()
 
         last = clock - 1
         return {
@@ -130,7 +132,7 @@ class WorkMoment(Moment):
     """A step whose values lie in a workspace."""
 
     def __init__(self, work: Workspace, learned: dict[str, Any], clock: int):
-        super().__init__({"history": {}}, learned, clock, torch.zeros_like(work.one), work.one)
+        super().__init__({"history": {}}, learned, clock, work.zero, work.one)
         self._work = work
         self.now = Now(work, clock)  # type: ignore[assignment]
 
