@@ -9,6 +9,7 @@ from plain import as_trial, shown
 from test_table import BATCH, NETWORKS, REFUSED, TABLE, built
 
 from neurosim.backends import compile
+from neurosim.backends.cpu import factored
 from neurosim.recorder import Probe
 
 # Rules that torch carries out, on every network or on one; what `show` says about it.
@@ -26,6 +27,17 @@ BY_TORCH = {
 def test_every_rule(rule, network):
     if (rule, network) in REFUSED:
         pytest.skip(f"{rule} is for {REFUSED[rule, network]} only")
+    check(rule, network)
+
+
+@pytest.mark.parametrize("rule", TABLE)
+def test_products_at_the_end(rule, monkeypatch):
+    """The same where a change that is gathered is formed by one product, which pays for larger networks only."""
+    monkeypatch.setattr(factored, "LEAST_WORK", 0)
+    check(rule, next(network for network in NETWORKS if (rule, network) not in REFUSED))
+
+
+def check(rule, network):
     net, _ = built(rule, network)
     names = [p.name for p in net.projections if p.rule is not None]
     probes = [Probe(names[0], "weight", every=4)]
