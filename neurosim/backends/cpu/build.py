@@ -61,7 +61,9 @@ class Builder:
         self.learns = {
             name for name in rules if (phase.learn if isinstance(phase.learn, bool) else name in phase.learn)
         }
-        self.deliveries = {name: Delivery(simulator, work, one) for name, one in self.plan.synapses.items()}
+        self.deliveries = {
+            name: Delivery(simulator, work, one, name in self.learns) for name, one in self.plan.synapses.items()
+        }
         self.plastic: list[Plastic] = []
         self.coefficients: list[tuple[Synapses, HSIC, Array]] = []
         self.signals: list[tuple[Synapses, str, Place]] = []

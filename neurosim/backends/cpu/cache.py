@@ -79,7 +79,8 @@ _COMPILER: Any = CFunc  # its cache and its target are private, and nothing publ
 def _machine() -> str:
     """What decides the machine code besides the source."""
     here = Path(__file__).parent
-    sources = [Path(words_numba.__file__), here / "machine.py", here / "cache.py", here / "noise.py"]
+    own = ("machine.py", "cache.py", "noise.py", "gather.py")
+    sources = [Path(words_numba.__file__), *(here / name for name in own)]
     return _hash(
         numba.__version__,
         sys.version,

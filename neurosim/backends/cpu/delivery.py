@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
 from neurosim.backends.needs import released_by
@@ -22,9 +23,11 @@ MATRIX_PRODUCT = 2**20  # multiplications a step from which a dense matrix produ
 
 
 class Delivery:
-    """`weight` is laid out with the pre neuron first, so that a spike reads one run of memory."""
+    """`weight` is laid out with the pre neuron first, so that a spike reads one run of memory; edges that carry rates
+    are laid out to be gathered, unless their rule `learns`, which takes them by pre neuron.
+    """
 
-    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses):
+    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses, learns: bool):
         self.simulator, self.work, self.synapses = simulator, work, synapses
         self.source = (
             f"{synapses.pre.name}.{synapses.sent}"
@@ -36,7 +39,10 @@ class Delivery:
         self.transposed = how == "transpose" and synapses.kind == "dense"
         self.reason = self._reason()
         self.by_events = synapses.kind == "sparse" and not self.reason and self._spikes()
+        rates = not self._spikes() and synapses.projection.release is None
+        self.gathers = synapses.kind == "sparse" and not self.reason and rates and not learns
         self.levels: list[tuple[int, Array]] = []  # edges: delay, and where the edges of each pre neuron begin
+        self.layouts: list[tuple[int, Layout]] = []  # the same of edges that are gathered
         self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
         self.weight: Array | None = None
         self.bias: Array | None = None
@@ -72,6 +78,9 @@ class Delivery:
         edges: Any = synapses.edges
         post, pre = edges.post.numpy(), edges.pre.numpy()
         delay = synapses.delay.numpy() if isinstance(synapses.delay, Tensor) else np.full(len(post), synapses.delay)
+        if self.gathers:
+            self.order = self._layouts(post, pre, delay)
+            return np.zeros(len(post), dtype), bias
         self.order = np.lexsort((post, pre, delay))
         self.post = (post[self.order] % synapses.post.units).astype(np.int32)
         for level in np.unique(delay):
@@ -103,6 +112,17 @@ class Delivery:
             self.weight, address = weight, weight.ctypes.data
             for block, place in self.homes or ():
                 block[place] = address
+
+    def _layouts(self, post: Array, pre: Array, delay: Array) -> Array:
+        """One layout per delay; the order of all edges."""
+        size = self.work.size[0], self.synapses.post.units, self.synapses.pre.units
+        orders = [np.zeros(0, np.int64)]
+        for level in np.unique(delay):
+            chosen = np.flatnonzero(delay == level)
+            laid = layout(post[chosen], pre[chosen], size, LANES[str(self.work.dtype)])
+            self.layouts.append((int(level), laid))
+            orders.append(chosen[laid.order])
+        return np.concatenate(orders)
 
     def refresh(self, learned: dict[str, Any], context: Context) -> None:
         """Take over the weights that deliver, where they are not those of the last time."""
@@ -144,6 +164,8 @@ class Delivery:
         synapses, work = self.synapses, self.work
         assert self.weight is not None
         shape = work.size[1], synapses.post.units, synapses.pre.units
+        if self.layouts:
+            return self._gathering(shape, out, first)
         source, events = work.buffer(self.source), work.spikes(self.source) if self.by_events else None
         made = []
         nothing = 1, np.zeros(work.size[0] * shape[2] + 1, np.int64)  # no edge at all: the port is cleared
@@ -153,4 +175,15 @@ class Delivery:
             edges = pointer, self.post, self.weight
             fresh = first and number == 0
             made.append(kernels.sparse(str(work.dtype), shape, source, delay, events, *edges, bias, out, fresh))
+        return made
+
+    def _gathering(self, shape: tuple[int, int, int], out: Buffer, first: bool) -> list[Kernel]:
+        assert self.weight is not None
+        source, dtype, begin, made = self.work.buffer(self.source), str(self.work.dtype), 0, []
+        for number, (delay, laid) in enumerate(self.layouts):
+            last, fresh = number == len(self.layouts) - 1, first and number == 0
+            weight = self.weight[begin : begin + len(laid.order)]
+            begin += len(laid.order)
+            bias = self.bias if last else None
+            made.append(gathered(dtype, shape, source, delay, laid, weight, bias, out, fresh))
         return made

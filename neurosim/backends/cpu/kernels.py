@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.backends.cpu.noise import normal, uniform
+from neurosim.backends.cpu.noise import LANES, normal, uniform, uniforms
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
@@ -99,7 +99,13 @@ def noise(dtype: str, kind: str, key: tuple[int, int], size: tuple[int, int], sa
     writer.rows()
     writer.row("o", "o_at", "(r * B + b) * N")
     writer.line("sample = samples[u(b)]", 3)
-    writer.line("for n in range(N):", 3)
+    many = f"N - N % {LANES}" if kind == "uniform" else "0"  # the rest one by one
+    if kind == "uniform":
+        writer.scope["fill"] = uniforms(dtype)
+        address = f"o_at + ((r * B + b) * N + n) * {writer.real.itemsize}"
+        writer.line(f"for n in range(0, {many}, {LANES}):", 3)
+        writer.line(f"fill({address}, u(n), u(step), u(sample), u(r), u(k0), u(k1))", 4)
+    writer.line(f"for n in range({many}, N):", 3)
     writer.line("o[u(n)] = draw(u(n), u(step), u(sample), u(r), u(k0), u(k1))", 4)
     return writer.done()
 

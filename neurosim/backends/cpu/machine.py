@@ -28,8 +28,8 @@ def _pointer(element: Any) -> Any:
     return pointer
 
 
-integers, indices, singles, doubles = (
-    _pointer(kind) for kind in (types.int64, types.int32, types.float32, types.float64)
+integers, indices, shorts, singles, doubles = (
+    _pointer(kind) for kind in (types.int64, types.int32, types.uint16, types.float32, types.float64)
 )
 REALS = {"float32": singles, "float64": doubles}
 

@@ -1,4 +1,4 @@
-"""Philox4x32-10 for one address, with the same bits as `neurosim.random`."""
+"""Philox4x32-10 for one address, or for a vector of neighbouring ones, with the same bits as `neurosim.random`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from neurosim.random import MASK, MULTIPLIERS, ROUNDS, WEYL
 
@@ -61,3 +64,64 @@ def uniform(dtype: str) -> Any:
 def normal(dtype: str) -> Any:
     """Standard normal, as `Stream.normal`."""
     return _normal32 if dtype == "float32" else _normal64
+
+
+# ---- neighbours ------------------------------------------------------------------------------------------------------
+
+LANES = 32  # elements side by side: products of 64 bits in a vector of 512
+
+_WORD = ir.IntType(64)
+_WORDS = ir.VectorType(_WORD, LANES)
+
+
+@cache
+def uniforms(dtype: str) -> Any:
+    """(address, element, step, sample, replica, k0, k1): `LANES` uniform numbers of neighbouring elements are stored.
+
+    Written for LLVM: its vectoriser takes a product of 64 bits for dear where one of 32 by 32 is meant, and stays
+    scalar (1,000 numbers: 8.4 us, this way 2.0).
+    """
+
+    @intrinsic
+    def fill(typing_context, address, element, step, sample, replica, k0, k1):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            address, element, *others = arguments
+            first = builder.add(_spread(builder, element), _WORDS(list(range(LANES))))
+            high, low = _philox(builder, first, *(_spread(builder, one) for one in others))
+            if dtype == "float32":
+                whole = builder.lshr(high, _all(int(_8)))
+                real, fine = ir.VectorType(ir.FloatType(), LANES), float(_COARSE)
+            else:
+                whole = builder.or_(builder.shl(high, _all(int(_21))), builder.lshr(low, _all(int(_11))))
+                real, fine = ir.VectorType(ir.DoubleType(), LANES), _FINE
+            number = builder.fmul(builder.sitofp(whole, real), real([fine] * LANES))
+            builder.store(number, builder.inttoptr(address, real.as_pointer())).align = np.dtype(dtype).itemsize
+            return context.get_dummy_value()
+
+        return types.void(types.int64, *(types.uint64,) * 6), generate
+
+    return fill
+
+
+def _all(value: int) -> Any:
+    return _WORDS([value] * LANES)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """A number in all lanes."""
+    one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _philox(builder: Any, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any]:
+    """The first two words. Upper halves are cut off where a product reads them, which costs nothing there."""
+    cut = _all(MASK)
+    for turn in range(ROUNDS):
+        first = builder.mul(builder.and_(c0, cut), _all(MULTIPLIERS[0]))
+        second = builder.mul(builder.and_(c2, cut), _all(MULTIPLIERS[1]))
+        c0 = builder.xor(builder.xor(builder.lshr(second, _all(int(_32))), c1), k0)
+        c2 = builder.xor(builder.xor(builder.lshr(first, _all(int(_32))), c3), k1)
+        c1, c3 = second, first
+        if turn < ROUNDS - 1:
+            k0, k1 = builder.add(k0, _all(WEYL[0])), builder.add(k1, _all(WEYL[1]))
+    return builder.and_(c0, cut), builder.and_(c1, cut)

@@ -67,8 +67,8 @@ class Writer:
         self.starts: list[int] = []
         self.parts: list[str] = [dtype]
         self.scope: dict[str, Any] = {
-            "carray": carray, "integers": machine.integers, "indices": machine.indices, "u": np.uint64,
-            "reals": machine.REALS[dtype], "real": self.real.type, "np": np,
+            "carray": carray, "integers": machine.integers, "indices": machine.indices,
+            "shorts": machine.shorts, "u": np.uint64, "reals": machine.REALS[dtype], "real": self.real.type, "np": np,
         }  # fmt: skip
 
     # ---- arguments --------------------------------------------------------------------------------------------------
