@@ -13,6 +13,7 @@ import torch
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.ahead import label as label_ahead
 from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.factored import Factored
 from neurosim.backends.cpu.factors import Place
@@ -62,7 +63,8 @@ class Builder:
             name for name in rules if (phase.learn if isinstance(phase.learn, bool) else name in phase.learn)
         }
         self.deliveries = {
-            name: Delivery(simulator, work, one, name in self.learns) for name, one in self.plan.synapses.items()
+            name: Delivery(simulator, work, one, name in self.learns, self._learns_from_list(one))
+            for name, one in self.plan.synapses.items()
         }
         self.plastic: list[Plastic] = []
         self.coefficients: list[tuple[Synapses, HSIC, Array]] = []
@@ -80,6 +82,28 @@ class Builder:
         self.eligibility: dict[str, Any]
         # Rows may be run apart where nothing sums over them.
         self.rows_apart = not self.learns
+
+    def _learns_from_list(self, synapses: Synapses) -> bool:
+        """Do only synapses of neurons that spiked change in this phase, and are they delivered by a list too?"""
+        axon = synapses.pre.axon
+        plain = (
+            synapses.kind == "dense"
+            and self.batch == 1
+            and isinstance(synapses.delay, int)
+            and synapses.combine == "sum"
+            and synapses.projection.release is None
+            and synapses.projection.transfer is None
+            and not synapses.projection.tied
+            and synapses.sent == axon == "spike"
+            and not any(
+                other.projection.tied and other.projection.tied[0] == synapses.name
+                for other in self.plan.synapses.values()
+            )
+            and not any(probe.key == f"{synapses.name}.eligibility" for probe in self.tape.probes)
+        )
+        if not plain or synapses.name not in self.learns or synapses.name in self.simulator.by_pre:
+            return False
+        return fits(synapses, next(p.chain for p in self.simulator.learning.parts[synapses.name] if p.name == "weight"))
 
     # ---- what is read -----------------------------------------------------------------------------------------------
 

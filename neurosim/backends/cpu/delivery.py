@@ -27,7 +27,8 @@ class Delivery:
     are laid out to be gathered, unless their rule `learns`, which takes them by pre neuron.
     """
 
-    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses, learns: bool):
+    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses, learns: bool, by_post: bool = False):
+        """`by_post`: a dense weight lies by post neuron, and spikes are delivered by list; see `event_learning`."""
         self.simulator, self.work, self.synapses = simulator, work, synapses
         self.source = (
             f"{synapses.pre.name}.{synapses.sent}"
@@ -38,7 +39,8 @@ class Delivery:
         how = synapses.projection.tied[1] if synapses.projection.tied else ""
         self.transposed = how == "transpose" and synapses.kind == "dense"
         self.reason = self._reason()
-        self.by_events = synapses.kind == "sparse" and not self.reason and self._spikes()
+        self.by_post = by_post
+        self.by_events = by_post or (synapses.kind == "sparse" and not self.reason and self._spikes())
         rates = not self._spikes() and synapses.projection.release is None
         self.gathers = synapses.kind == "sparse" and not self.reason and rates and not learns
         self.levels: list[tuple[int, Array]] = []  # edges: delay, and where the edges of each pre neuron begin
@@ -71,6 +73,8 @@ class Delivery:
     def _places(self) -> tuple[Array, Array | None]:
         synapses, replicas, dtype = self.synapses, self.work.size[0], self.work.dtype
         bias = np.zeros((replicas, synapses.post.units), dtype) if synapses.has_bias else None
+        if self.by_post:
+            return np.zeros((replicas, synapses.post.units, synapses.pre.units), dtype), bias
         if synapses.kind == "dense" and not self.transposed:
             return np.zeros((replicas, synapses.pre.units, synapses.post.units), dtype), bias
         if synapses.kind == "one_to_one" or self.transposed:
@@ -93,7 +97,7 @@ class Delivery:
     @property
     def by_pre(self) -> Array | None:
         """The weights `[R, Q, P]` of a dense projection, if they lie like that here."""
-        own = self.synapses.kind == "dense" and not self.transposed
+        own = self.synapses.kind == "dense" and not self.transposed and not self.by_post
         return self.weight if own else None
 
     def find(self, kernels: Iterable[Kernel]) -> None:
@@ -132,7 +136,7 @@ class Delivery:
         weight = learning.effective_weight(synapses, learned, context)
         bias = learning.effective_bias(synapses, learned, context) if self.bias is not None else None
         if weight is not self.seen[0] and not self.transposed:
-            if synapses.kind == "dense":
+            if synapses.kind == "dense" and not self.by_post:
                 self._take(weight.transpose(-1, -2))
             elif synapses.kind == "sparse":
                 np.take(weight.numpy(), self.order, out=self.weight)
@@ -155,6 +159,9 @@ class Delivery:
             size = batch, synapses.post.units
             return [kernels.one_to_one(dtype, size, source, delay, self.weight, self.bias, out, first)]
         shape = batch, synapses.post.units, synapses.pre.units
+        if self.by_post:
+            events = work.spikes(self.source)
+            return [kernels.deliver_by_list(dtype, shape, source, delay, events, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
         return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]

@@ -13,6 +13,7 @@ neuron, where each product is added to memory; 128 torch's CSR product.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -135,7 +136,7 @@ def gathered(
     return writer.done()
 
 
-def chunk_sums(dtype: str, index_bytes: int):  # type: ignore[no-untyped-def]
+def chunk_sums(dtype: str, index_bytes: int) -> Any:
     """(w, index, rows, count, x, o), all addresses but `count`: o[row] += w[k] x[index[k]] for k = 0, 1, ..., every
     lane its own row. Written for LLVM, because its vectoriser leaves this loop scalar (246 instead of 119 us).
     """
@@ -162,7 +163,7 @@ class _Lanes:
         self.all = ir.VectorType(ir.IntType(1), self.lanes)([1] * self.lanes)
         self.suffix = f"v{self.lanes}f{8 * self.bytes}.v{self.lanes}p0"
 
-    def sums(self, w, index, rows, count, x, o):  # type: ignore[no-untyped-def]
+    def sums(self, w: Any, index: Any, rows: Any, count: Any, x: Any, o: Any) -> None:
         build = self.builder
         own = self._places(o, self._indices(rows, 4))
         begin = self._gather(own)
@@ -185,32 +186,32 @@ class _Lanes:
         kind = ir.FunctionType(ir.VoidType(), [self.vector, self.pointers, _WORD, self.all.type])
         self._call("scatter", kind, result, own, _WORD(self.bytes), self.all)
 
-    def _at(self, address, k, size):  # type: ignore[no-untyped-def]
+    def _at(self, address: Any, k: Any, size: Any) -> Any:
         """The address of the k-th vector of elements of `size` bytes."""
         return self.builder.add(address, self.builder.mul(k, _ADDRESS(self.lanes * size)))
 
-    def _load(self, address, kind, align):  # type: ignore[no-untyped-def]
+    def _load(self, address: Any, kind: Any, align: Any) -> Any:
         value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
         value.align = align
         return value
 
-    def _indices(self, address, size):  # type: ignore[no-untyped-def]
+    def _indices(self, address: Any, size: Any) -> Any:
         """One index per lane, as 64 bits."""
         found = self._load(address, ir.VectorType(ir.IntType(8 * size), self.lanes), size)
         wide = ir.VectorType(_ADDRESS, self.lanes)
         return self.builder.zext(found, wide) if size == 2 else self.builder.sext(found, wide)
 
-    def _places(self, address, index):  # type: ignore[no-untyped-def]
+    def _places(self, address: Any, index: Any) -> Any:
         """Pointers to the elements `index` of the array at an address."""
         base = self.builder.inttoptr(address, self.real.as_pointer())
         places = self.builder.gep(base, [index], source_etype=self.real)
         places.type = self.pointers  # llvmlite takes a vector of indices, but calls the result one pointer
         return places
 
-    def _gather(self, places):  # type: ignore[no-untyped-def]
+    def _gather(self, places: Any) -> Any:
         kind = ir.FunctionType(self.vector, [self.pointers, _WORD, self.all.type, self.vector])
         return self._call("gather", kind, places, _WORD(self.bytes), self.all, self.vector([0.0] * self.lanes))
 
-    def _call(self, what, kind, *arguments):  # type: ignore[no-untyped-def]
+    def _call(self, what: Any, kind: Any, *arguments: Any) -> Any:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.{what}.{self.suffix}")
         return self.builder.call(function, arguments)

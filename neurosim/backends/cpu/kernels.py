@@ -271,6 +271,38 @@ def dense(
     return writer.done()
 
 
+def deliver_by_list(
+    dtype: str,
+    size: tuple[int, int, int],
+    source: Buffer,
+    delay: int,
+    events: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Buffer,
+    first: bool,
+) -> Kernel:
+    """o_i += sum_j w_ij x_j over the neurons j that spiked `delay` steps ago; `weight [R, P, Q]` (post first)."""
+    writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, delay, bias, out)
+    writer.place("e_at", events, "delay")
+    writer.address("w_at", weight)
+    writer.line("e = carray(indices(e_at + (r * B + b) * (Q + 1) * 4), (1,))", 3)
+    for many, begin, end in ((4, "0", "P - 3"), (1, "P - P % 4", "P")):  # four sums at once: 0.7 instead of 1.2 us
+        writer.line(f"for n in range({begin}, {end}, {many}):", 3)
+        for k in range(many):
+            writer.row(f"w{k}", "w_at", f"(r * P + n + {k}) * Q", 4)
+            writer.line(f"total{k} = {'real(0)' if first else f'o[u(n + {k})]'}", 4)
+        writer.line("for k in range(1, e[u(0)] + 1):", 4)
+        writer.line("j = u(e[u(k)])", 5)
+        writer.line("value = x[j]", 5)
+        for k in range(many):
+            writer.line(f"total{k} += w{k}[j] * value", 5)
+        for k in range(many):
+            writer.line(f"o[u(n + {k})] = total{k}", 4)
+    _add_bias(writer, bias)
+    return writer.done()
+
+
 def one_to_one(
     dtype: str,
     size: tuple[int, int],

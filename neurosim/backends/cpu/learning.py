@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu.delivery import Delivery
+from neurosim.backends.cpu.event_learning import dearer, learn_from_list
 from neurosim.backends.cpu.factors import Factors, Place
 from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.machine import drive
@@ -82,7 +83,8 @@ class Plastic:
         self.apply: dict[str, Kernel] = {}
         if self.updates and not self.at_once:
             self.apply = {part.name: apply(dtype, self.synaptic[part.name]) for part in self.parts}
-        self.learn = {part.name: learn(dtype, self.synaptic[part.name]) for part in self.parts}
+        self.visits = np.zeros((self.builder.work.size[0], 2), np.int64)
+        self.learn = {part.name: self._learn(part.name) for part in self.parts}
 
     @property
     def at_once(self) -> bool:
@@ -96,6 +98,13 @@ class Plastic:
     def ends(self) -> list[Kernel]:
         """What runs at the end of a phase."""
         return list(self.apply.values())
+
+    def _learn(self, part: str) -> Kernel:
+        builder = self.builder
+        if part == "bias" or not self.delivery.by_post:
+            return learn(builder.dtype, self.synaptic[part])
+        events = builder.work.spikes(self.delivery.source)
+        return learn_from_list(builder.dtype, self.synaptic[part], events, self.visits)
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -162,8 +171,10 @@ class Plastic:
 
     def _ordered(self, value: Tensor) -> Array:
         """`[..., P, Q]` with the pre neuron first; edges sorted by it."""
-        if self.synapses.kind == "dense":
-            array: Array = value.transpose(-1, -2).numpy()
+        if self.delivery.by_post:
+            array: Array = value.numpy()
+        elif self.synapses.kind == "dense":
+            array = value.transpose(-1, -2).numpy()
         elif self.synapses.kind == "sparse":
             array = value.numpy()[..., self.delivery.order]
         else:
@@ -172,7 +183,7 @@ class Plastic:
 
     def _tensor(self, part: str, array: Array) -> Tensor:
         """A copy of a kernel's array in the layout of the weight."""
-        if part == "bias" or self.synapses.kind == "one_to_one":
+        if part == "bias" or self.synapses.kind == "one_to_one" or self.delivery.by_post:
             return torch.from_numpy(array.copy())
         if self.synapses.kind == "dense":
             return torch.from_numpy(array.copy()).transpose(-1, -2)
@@ -263,6 +274,8 @@ class Plastic:
         """Write the memories back; the updates that torch has to make now."""
         if self.at_once:
             self._updated(learned, steps)
+            if dearer(self.visits, self.synapses.post.units, self.synapses.pre.units):
+                self.builder.simulator.by_pre.add(self.name)
             return []
         formed = 1 if self.rule.accumulate == "last" else steps
         waiting = learned["change"][self.name]

@@ -88,15 +88,15 @@ def idle(transform: Any) -> bool:
 
 def learn(dtype: str, synaptic: Synaptic) -> Kernel:
     """The kernel of a step of learning."""
-    return Text(_begun(dtype, synaptic), synaptic).kernel()
+    return Text(begun(dtype, synaptic), synaptic).kernel()
 
 
 def apply(dtype: str, synaptic: Synaptic) -> Kernel:
     """The kernel that makes a gathered change: w <- C(w + T(G))."""
-    return Text(_begun(dtype, synaptic), synaptic).update()
+    return Text(begun(dtype, synaptic), synaptic).update()
 
 
-def _begun(dtype: str, synaptic: Synaptic) -> Writer:
+def begun(dtype: str, synaptic: Synaptic) -> Writer:
     writer = Writer(dtype)
     for name, value in zip("BPQ", synaptic.size[1:], strict=True):
         writer.number(name, value)

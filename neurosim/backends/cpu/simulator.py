@@ -41,6 +41,7 @@ class Cpu(Reference):
         self._reference: dict[str, None] = {}  # reasons, in order
         self._chosen: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}  # `early`, `late` of a kind and length
         self._rest: dict[int, dict[str, Any]] = {}
+        self.by_pre: set[str] = set()  # projections that were found to learn faster with weights by pre neuron
 
     def _activity(self, batch: int) -> dict[str, Any]:
         """The activity at rest; a state never changes, so all that begin there share it."""
@@ -65,7 +66,7 @@ class Cpu(Reference):
             found = ahead.chosen(self, phase, batch), factored.chosen(self, phase, batch, keys)
             self._chosen[*kind, phase.steps] = found
         early, late = self._chosen[*kind, phase.steps]
-        key = *kind, early, late, phase.steps if probes else 0
+        key = *kind, early, late, frozenset(self.by_pre), phase.steps if probes else 0
         if key not in self._programs:
             builder = Builder(self, self._workspace(batch), phase, tape, early, late)
             self._programs[key] = builder, builder.program()

@@ -1,0 +1,128 @@
+"""Learning at the synapses of neurons that spiked: weights by post neuron against the reference, in either layout."""
+
+import numpy as np
+import pytest
+import torch
+from backends import DT, agree, both, leaves
+
+from neurosim.backends import compile
+from neurosim.backends.cpu.event_learning import dearer, fits
+from neurosim.constraint import Bounds
+from neurosim.factor import Trace, post, pre
+from neurosim.modulator import Broadcast
+from neurosim.network import Network, Population, Projection
+from neurosim.neuron import LIF, PoissonSource
+from neurosim.phase import Phase
+from neurosim.random import Normal, Uniform
+from neurosim.recorder import Probe
+from neurosim.rule import Component, OfWeight, PerSynapse, Term, ThreeFactorRule
+from neurosim.rules.stdp import STDP
+from neurosim.transform import Rate
+
+
+def network(rule, pres=11, posts=7, weight=None, rate=60.0, **settings):
+    """Poisson -> LIF, with a second, fixed projection onto the same port before it and lateral inhibition."""
+    populations = [Population("pre", pres, PoissonSource(rate=rate)), Population("post", posts, LIF(tau_mem=20.0))]
+    wire = Projection("pre", "post", weight or Uniform(-0.2, 0.9), name="wire", rule=rule, **settings)
+    others = (
+        Projection("pre", "post", Normal(0.05, 0.1), name="fixed", delay=0.0),
+        Projection("post", "post", Normal(-0.2, 0.05), name="back"),
+    )
+    return Network(populations, [others[0], wire, others[1]], input="pre", output="post")
+
+
+def halved(w, high):
+    return high - 0.5 * w
+
+
+X, Y = Trace(pre("spike"), 15.0), Trace(post("spike"), 25.0, read="before")
+GAINS = np.linspace(0.01, 0.05, 77).reshape(7, 11)
+RULES = {
+    "numbers": {"terms": (Term(post("spike"), X, PerSynapse(0.05)), Term(Y, pre("spike"), PerSynapse(-0.04)))},
+    "per synapse": {"terms": (Term(post("spike"), X, PerSynapse(GAINS)), Term(Y, pre("spike"), PerSynapse(-GAINS)))},
+    "of the weight": {"terms": (Term(post("spike"), X, OfWeight(halved, (0.4,))), Term(Y, pre("spike")))},
+    "both spike": {"terms": (Term(post("spike"), pre("spike"), PerSynapse(0.1)), Term(post("spike"), X))},
+    "no pre spike": {"terms": (Term(post("spike"), X, PerSynapse(-0.02)),)},
+    "third factor": {
+        "terms": (Term(post("spike"), X), Term(Y, pre("spike"), PerSynapse(-1.0))),
+        "modulator": Broadcast("reward"),
+        "transforms": (Rate(0.05),),
+    },
+}
+
+
+def made(name):
+    settings = dict(RULES[name])
+    return ThreeFactorRule((Component(settings.pop("terms")),), constraints=(Bounds(0.0, 0.6),), name=name, **settings)
+
+
+def by_post(simulator):
+    """Whether the last program's weights lie by post neuron."""
+    builder, _ = list(simulator._programs.values())[-1]
+    return builder.deliveries["wire"].by_post
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("delays", [(0.0, 0.0), (1.5, 1.0)])
+def test_weights_by_post_neuron_learn_what_the_reference_learns(name, delays):
+    wires = {"delay": delays[0], "dendritic_delay": delays[1]}
+    signals = {"reward": torch.tensor([[[0.7]], [[-0.4]]])} if name == "third factor" else {}
+    phases = (Phase("a", 90, signals=signals), Phase("b", 20, learn=False), Phase("c", 40, signals=signals))
+    probes = [Probe("post", "spike"), Probe("wire", "weight", every=10)]
+    results = both(network(made(name), **wires), phases, probes, replicas=2)
+    agree(results, 1e-11)
+    assert results[1][2]["post.spike"].any()
+    moved = results[1][1].learned["weight"]["wire"] - results[1][0].init(1).learned["weight"]["wire"]
+    assert (moved != 0).double().mean() > 0.8
+    simulator = results[1][0]
+    assert not [reason for reason in simulator.uncompiled() if "wire" in reason and "learns" in reason]
+    assert any(builder.deliveries["wire"].by_post for builder, _ in simulator._programs.values())
+
+
+def test_the_layout_changes_no_bit_and_follows_the_spikes():
+    """Post neurons that spike rarely: after a phase that has shown it, the weights lie by pre neuron."""
+    terms = Term(post("spike"), X, PerSynapse(0.002)), Term(Y, pre("spike"), PerSynapse(-0.03))
+    rule = ThreeFactorRule((Component(terms),), constraints=(Bounds(0.0, 0.6),))
+    simulator = compile(network(rule, rate=200.0, weight=Uniform(0.0, 0.3)), DT, seed=2, backend="cpu")
+    start = simulator.init(1)
+    state, first = simulator.run(start, Phase("a", 3000), [Probe("post", "v")])
+    assert by_post(simulator)
+    assert simulator.by_pre == {"wire"}
+    again, second = simulator.run(start, Phase("a", 3000), [Probe("post", "v")])
+    assert not by_post(simulator)
+    assert (state.learned["weight"]["wire"] != start.learned["weight"]["wire"]).double().mean() > 0.8
+    np.testing.assert_array_equal(first["post.v"], second["post.v"])
+    for (path, value), (_, other) in zip(leaves(state.learned), leaves(again.learned), strict=True):
+        assert torch.equal(value, other), path
+
+
+def test_who_spikes_more_decides():
+    assert dearer(np.array([[1001, 10]]), 10, 100)
+    assert not dearer(np.array([[999, 0]]), 10, 100)
+    assert not dearer(np.array([[5000, 5000]]), 100, 100)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"components": (Component(RULES["numbers"]["terms"], tau=20.0),)},
+        {"components": (Component((Term(Y, X),)),)},
+        {"components": (Component((Term(Y, pre("spike")),)),)},
+        {"components": (Component(RULES["numbers"]["terms"]),), "when": "phase"},
+    ],
+)
+def test_what_does_not_fit(what):
+    """A memory per synapse, a term without a spike, no term with a post spike, changes that wait."""
+    simulator = compile(network(ThreeFactorRule(**what), rate=60.0), DT, backend="cpu")
+    assert not fits(simulator.plan.synapses["wire"], ())
+    simulator.run(simulator.init(1), Phase("p", 3))
+    assert not by_post(simulator)
+
+
+def test_a_batch_keeps_its_weights_by_pre_neuron():
+    net = STDP(A_plus=0.05, A_minus=0.04, w_min=0.0, w_max=0.6, output="same")(network(None))
+    simulator = compile(net, DT, backend="cpu")
+    simulator.run(simulator.init(2), Phase("p", 3))
+    assert not by_post(simulator)
+    simulator.run(simulator.init(1), Phase("p", 3))
+    assert by_post(simulator)
