@@ -20,7 +20,6 @@ from neurosim.factor import Factor, Field
 from neurosim.rule import OfComponent, SynapseNoise, Term, ThreeFactorRule
 from neurosim.types import Array
 
-
 ENOUGH = 1000  # spikes after which it is decided
 
 
