@@ -14,7 +14,6 @@ from zoo import VARIANTS, drive
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import cache, program
-from neurosim.backends.cpu import simulator as simulator_module
 from neurosim.backends.cpu.cache import fingerprint, surrogate_fingerprint
 from neurosim.connectivity import Conv2d, Dense, FixedInDegree, FixedProbability, MaxPool, OneToOne
 from neurosim.network import Network, Population, Projection
@@ -188,16 +187,6 @@ def test_a_damaged_kernel_is_compiled_again(tmp_path, monkeypatch):
 def run_once(network):
     simulator = compile(network, DT, backend="cpu")
     simulator.run(simulator.init(1), Phase("p", 3))
-
-
-def test_a_long_recording_is_not_kept(monkeypatch):
-    monkeypatch.setattr(simulator_module, "MOST_RECORDED", 100)
-    simulator = compile(Network([Population("p", 3, PoissonSource(rate=50.0))], []), DT, backend="cpu")
-    _, first = simulator.run(simulator.init(1), Phase("p", 50), [Probe("p", "spike")])
-    assert not simulator._programs
-    _, again = simulator.run(simulator.init(1), Phase("p", 50), [Probe("p", "spike")])
-    np.testing.assert_array_equal(first["p.spike"], again["p.spike"])
-    assert first["p.spike"].any()
 
 
 def test_refuses_a_gpu(monkeypatch):

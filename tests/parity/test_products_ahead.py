@@ -7,6 +7,7 @@ from backends import DT, agree, both
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import ahead
+from neurosim.backends.cpu.listed import listed_product, nonzero_inputs, tiles
 from neurosim.factor import Trace, post, pre
 from neurosim.modulator import Broadcast
 from neurosim.network import Network, Population, Projection
@@ -116,16 +117,45 @@ def test_the_memory_it_takes_is_bounded(monkeypatch):
     assert ahead.chosen(simulator, phase(), BATCH) == ()
 
 
-def test_the_listed_product_adds_in_the_order_of_the_inputs():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_listed_product_adds_in_the_order_of_the_inputs(dtype):
     generator = np.random.default_rng(4)
-    rows = (generator.random((7, 50)) * (generator.random((7, 50)) < 0.3)).astype(np.float32)
-    weight = generator.standard_normal((P, 50)).astype(np.float32)
-    pointer, index, few = ahead.nonzero_inputs(rows, rows.size)
-    out = np.full((7, P), np.nan, np.float32)
-    ahead.sparse_product(rows, pointer, index, weight, out)
+    rows = (generator.random((7, 50)) * (generator.random((7, 50)) < 0.3)).astype(dtype)
+    rows[3] = 0.0
+    weight = generator.standard_normal((P, 50)).astype(dtype)
+    pointer, index, value, few = nonzero_inputs(rows, rows.size)
+    out = np.full((7, P), np.nan, dtype)
+    listed_product(pointer, index, value, tiles(weight), out)
     expected = np.zeros_like(out)
     for j in range(50):
         expected += rows[:, j : j + 1] * weight[:, j]
     np.testing.assert_array_equal(out, expected)
     assert few
-    assert not ahead.nonzero_inputs(rows, 5)[2]
+    assert not nonzero_inputs(rows, 5)[3]
+
+
+def test_weights_that_changed_between_phases_arrive():
+    """Tiles of weights are kept from phase to phase, for the weights they were made of."""
+    results = []
+    for backend in ("reference", "cpu"):
+        simulator = compile(network(rule=rule("phase")), DT, seed=3, backend=backend, dtype="float64")
+        state, recordings = simulator.init(BATCH), []
+        for _ in range(3):
+            state, recording = simulator.run(state, phase(), PROBES)
+            recordings.append(recording["cells.v"])
+        results.append((simulator, state, {}))
+        results[-1][2]["v"] = np.stack(recordings)
+    np.testing.assert_allclose(results[1][2]["v"], results[0][2]["v"], rtol=1e-10, atol=1e-10)
+    (kept,) = results[1][0]._products._tiles.values()
+    assert kept[0] is not results[1][1].learned["weight"]["w"]  # of the last phase's start
+    assert not torch.equal(results[1][1].learned["weight"]["w"], results[1][0].init(1).learned["weight"]["w"])
+
+
+def test_a_recording_stays_as_it_is_when_the_next_is_made():
+    simulator = compile(network(), DT, backend="cpu", dtype="float64")
+    state, first = simulator.run(simulator.init(BATCH), phase(), PROBES)
+    before = {key: first[key].copy() for key in first}
+    _, second = simulator.run(state, phase(), PROBES)
+    for key in first:
+        np.testing.assert_array_equal(first[key], before[key])
+    assert not np.array_equal(first["cells.v"], second["cells.v"])

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 
+from neurosim.backends.cpu.listed import laid_product, listed_product, nonzero_inputs, tiles
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
 from neurosim.neuron.relay import relay
 from neurosim.phase import Held, Phase
 from neurosim.rule import ThreeFactorRule
-from neurosim.types import Array
+from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.delivery import Delivery
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 LEAST_WORK = 2**16  # multiplications of all steps below which the way round by a drive costs more than it brings
 LEAST_ROWS = 256  # steps x rows below which laying out the weights anew costs more than it brings (784 -> 500: 2 ms)
 MOST_BYTES = 2**28  # what arrives in all steps has to be kept
-FEW = 0.2  # part of the inputs that are not zero, below which visiting those only is quicker (measured)
+MOST_KEPT = 2**26  # what arrives keeps its memory up to here from one phase to the next
 CACHED = 2**22  # bytes of a weight by pre neuron up to which it is read as it lies (784 x 500: 0.9 instead of 2.0 ms)
-TILE = 128  # post neurons whose weights (Q x 128) stay in the second cache while all rows are visited
+FEW = 0.25  # part of the inputs that are not zero, below which visiting those only is quicker (28 us at 0.05, 185 all)
 
 
 def chosen(simulator: Cpu, phase: Phase, batch: int) -> tuple[str, ...]:
@@ -84,101 +84,59 @@ def label(name: str) -> str:
     return f"{name}|ahead"
 
 
-def arriving(
-    simulator: Cpu, deliveries: dict[str, Delivery], names: tuple[str, ...], context: Context
-) -> Iterator[tuple[str, Array]]:
-    """What arrives along the projections, `[T, R, B, P]` by label."""
-    for name in names:
-        synapses = simulator.plan.synapses[name]
-        ((_, drive),) = context.drive[synapses.pre.name]
-        weight = simulator.learning.effective_weight(synapses, context.learned, context)
-        laid = deliveries[name].by_pre
-        parts = [
-            _product(drive[:, r], weight[r], synapses, None if laid is None else laid[r]) for r in range(len(weight))
-        ]
-        out = torch.stack(parts, dim=1) if len(parts) > 1 else parts[0][:, None]  # stack would copy also a single one
-        if synapses.has_bias:
-            out += simulator.learning.effective_bias(synapses, context.learned, context)[:, None]
-        yield label(name), out.numpy()
+class Products:
+    """What the products of one phase leave for those of the next: weights in tiles, and room for what arrives."""
 
+    def __init__(self) -> None:
+        self._tiles: dict[str, tuple[Any, list[Array]]] = {}  # by projection: the weight they were made of, and they
+        self._last: dict[str, Any] = {}  # the weight of the last phase
+        self._rooms: dict[str, Tensor] = {}
 
-def _product(drive: Any, weight: Any, synapses: Synapses, laid: Array | None) -> Any:
-    """`[T, B, Q]` times `[P, Q]` transposed; `laid [Q, P]` is the same weight, if there is one."""
-    steps, batch, _ = drive.shape
-    rows = drive.reshape(steps * batch, -1).contiguous()
-    if synapses.sent == "spike":
-        pointer, index, few = nonzero_inputs(rows.numpy(), int(FEW * rows.numel()))
-        if few:
-            out = np.empty((len(rows), len(weight)), rows.numpy().dtype)
-            if laid is not None and laid.nbytes <= CACHED:
-                listed_product(rows.numpy(), pointer, index, laid, out)
-            else:
-                sparse_product(rows.numpy(), pointer, index, weight.numpy(), out)
-            return torch.from_numpy(out).view(steps, batch, -1)
-    return (rows @ weight.T).view(steps, batch, -1)
+    def arriving(
+        self, simulator: Cpu, deliveries: dict[str, Delivery], names: tuple[str, ...], context: Context
+    ) -> Iterator[tuple[str, Array]]:
+        """What arrives along the projections, `[T, R, B, P]` by label; it lasts until the next phase."""
+        for name in names:
+            synapses = simulator.plan.synapses[name]
+            ((_, drive),) = context.drive[synapses.pre.name]
+            weight = simulator.learning.effective_weight(synapses, context.learned, context)
+            steps, replicas, batch, _ = drive.shape
+            out = self._room(name, (replicas, steps * batch, synapses.post.units), weight.dtype)
+            for r in range(replicas):
+                rows = drive[:, r].reshape(steps * batch, -1).contiguous()
+                if not self._listed(synapses, rows, weight, deliveries[name].by_pre, r, out[r]):
+                    torch.mm(rows, weight[r].T, out=out[r])
+            if synapses.has_bias:
+                out += simulator.learning.effective_bias(synapses, context.learned, context)[:, None]
+            yield label(name), out.view(replicas, steps, batch, -1).transpose(0, 1).numpy()
 
+    def _listed(self, synapses: Synapses, rows: Tensor, weight: Tensor, laid: Array | None, r: int, out: Tensor) -> bool:
+        """The product with the inputs that are not zero, where they are few. Tiles pay where a weight is used again;
+        one that is new in every phase is read as the kernels have it, `laid [R, Q, P]`.
+        """
+        if synapses.sent != "spike":
+            return False
+        pointer, index, value, few = nonzero_inputs(rows.numpy(), int(FEW * rows.numel()))
+        if not few:
+            return False
+        made, parts = self._tiles.get(synapses.name, (None, []))
+        again = self._last.get(synapses.name) is weight
+        if r == len(weight) - 1:
+            self._last[synapses.name] = weight
+        if made is not weight and not again and laid is not None and laid[r].nbytes <= CACHED:
+            laid_product(pointer, index, value, laid[r], out.numpy())
+            return True
+        if made is not weight:
+            parts = [tiles(one) for one in weight.numpy()]
+            self._tiles[synapses.name] = weight, parts
+        listed_product(pointer, index, value, parts[r], out.numpy())
+        return True
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def nonzero_inputs(rows, most):  # type: ignore[no-untyped-def]
-    """Where `rows [K, Q]` are not zero: `pointer [K + 1]` and columns, and whether there are no more than `most`."""
-    pointer, index, count = np.zeros(len(rows) + 1, np.int64), np.empty(most + rows.shape[1] + 1, np.int32), 0
-    for k in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            index[np.uint64(count)] = j
-            count += rows[np.uint64(k), np.uint64(j)] != 0
-        if count > most:
-            return pointer, index, False
-        pointer[k + 1] = count
-    return pointer, index, True
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def sparse_product(rows, pointer, index, weight, out):  # type: ignore[no-untyped-def]
-    """out_kp = sum_j rows_kj weight_pj over the inputs listed, in the order of j."""
-    u, part, own = np.uint64, np.zeros((weight.shape[1], TILE), weight.dtype), np.empty(TILE, weight.dtype)
-    for first in range(0, weight.shape[0], TILE):
-        width = min(TILE, weight.shape[0] - first)
-        for p in range(width):
-            for j in range(weight.shape[1]):
-                part[u(j), u(p)] = weight[u(first + p), u(j)]
-        for k in range(rows.shape[0]):
-            at, stop = pointer[u(k)], pointer[u(k + 1)]
-            own[:] = 0
-            while at + 4 <= stop:  # four at a time, but one after the other in the sum: `own` is read and written once
-                a, b, c, d = (u(index[u(at)]), u(index[u(at + 1)]), u(index[u(at + 2)]), u(index[u(at + 3)]))
-                xa, xb, xc, xd = rows[u(k), a], rows[u(k), b], rows[u(k), c], rows[u(k), d]
-                for p in range(TILE):
-                    i = u(p)
-                    own[i] = (((own[i] + part[a, i] * xa) + part[b, i] * xb) + part[c, i] * xc) + part[d, i] * xd
-                at += 4
-            while at < stop:
-                a = u(index[u(at)])
-                xa = rows[u(k), a]
-                for p in range(TILE):
-                    own[u(p)] += part[a, u(p)] * xa
-                at += 1
-            for p in range(width):
-                out[u(k), u(first + p)] = own[u(p)]
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def listed_product(rows, pointer, index, weight, out):  # type: ignore[no-untyped-def]
-    """The same with `weight [Q, P]`, which the second cache holds as it is."""
-    u = np.uint64
-    for k in range(rows.shape[0]):
-        at, stop, own = pointer[u(k)], pointer[u(k + 1)], out[u(k)]
-        own[:] = 0
-        while at + 4 <= stop:
-            a, b, c, d = (u(index[u(at)]), u(index[u(at + 1)]), u(index[u(at + 2)]), u(index[u(at + 3)]))
-            xa, xb, xc, xd = rows[u(k), a], rows[u(k), b], rows[u(k), c], rows[u(k), d]
-            wa, wb, wc, wd = weight[a], weight[b], weight[c], weight[d]
-            for p in range(weight.shape[1]):
-                i = u(p)
-                own[i] = (((own[i] + wa[i] * xa) + wb[i] * xb) + wc[i] * xc) + wd[i] * xd
-            at += 4
-        while at < stop:
-            a = u(index[u(at)])
-            xa, wa = rows[u(k), a], weight[a]
-            for p in range(weight.shape[1]):
-                own[u(p)] += wa[u(p)] * xa
-            at += 1
+    def _room(self, name: str, shape: tuple[int, int, int], dtype: Any) -> Tensor:
+        """Memory that the last phase had is used again: new pages cost as much as writing them twice."""
+        kept = self._rooms.get(name)
+        if kept is None or kept.shape != shape:
+            kept = torch.empty(shape, dtype=dtype)
+            if kept.numel() * kept.element_size() <= MOST_KEPT:
+                self._rooms[name] = kept
+        return kept

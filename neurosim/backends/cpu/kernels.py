@@ -15,7 +15,7 @@ from neurosim.backends.cpu.noise import LANES, normal, uniform, uniforms
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
-FIRST = 5  # where the block of a recording holds the first step that is kept
+FIRST, ROWS = 5, 6  # where the block of a recording holds the first step that is kept, and where its rows begin
 FIRST_EVENT = 7  # the same of a recording of events
 SCAN = 16  # units looked at together when spikes are collected
 
@@ -360,18 +360,18 @@ def sparse(
     return writer.done()
 
 
-def record(dtype: str, size: tuple[int, int], source: Buffer, rows: Array, every: int, units: Array) -> Kernel:
-    """Keep units of a value, every `every` steps: `rows [K, R, B, n]`."""
+def record(dtype: str, replicas: int, size: tuple[int, int], source: Buffer, every: int, units: Array) -> Kernel:
+    """Keep units of a value, every `every` steps, in rows `[K, R, B, n]` whose address is set for each run."""
     writer = Writer(dtype)
     writer.number("B", size[0])
     writer.number("N", size[1])
     writer.number("n_units", len(units))
     writer.number("every", every)
-    writer.number("stride", rows.strides[0])
+    writer.number("stride", replicas * size[0] * len(units) * writer.real.itemsize)
     writer.number("first", 0)  # block[FIRST], set for each run
+    writer.number("rows_at", 0)  # block[ROWS], the same
     writer.place("x_at", source.array)
     writer.array("units", units, "integers")
-    writer.address("rows_at", rows)
     writer.line("if t >= first and (t - first) % every == 0:")
     writer.line("place = rows_at + ((t - first) // every) * stride", 2)
     writer.line("for r in range(r0, r1):", 2)
@@ -379,7 +379,7 @@ def record(dtype: str, size: tuple[int, int], source: Buffer, rows: Array, every
     writer.row("x", "x_at", "(r * B + b) * N", 4)
     writer.row("o", "place", "(r * B + b) * n_units", 4)
     writer.line("for n in range(n_units):", 4)
-    writer.line("o[u(n)] = x[u(units[u(n)])]", 5)
+    writer.line(f"o[u(n)] = x[u({'n' if len(units) == size[1] and (np.diff(units) == 1).all() else 'units[u(n)]'})]", 5)
     return writer.done()
 
 

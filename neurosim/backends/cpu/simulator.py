@@ -23,8 +23,6 @@ from neurosim.backends.tape import Tape
 from neurosim.phase import Held, Phase
 from neurosim.types import Array
 
-MOST_RECORDED = 2**26  # bytes of rows that stay allocated for the next phase of the same kind
-
 
 class Cpu(Reference):
     """A compiled network on numba. States are those of the reference, so a run may go on from one to the other.
@@ -41,6 +39,7 @@ class Cpu(Reference):
         self._reference: dict[str, None] = {}  # reasons, in order
         self._chosen: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}  # `early`, `late` of a kind and length
         self._rest: dict[int, dict[str, Any]] = {}
+        self._products = ahead.Products()
         self.by_pre: set[str] = set()  # projections that were found to learn faster with weights by pre neuron
 
     def _activity(self, batch: int) -> dict[str, Any]:
@@ -111,7 +110,8 @@ class Cpu(Reference):
             work = builder.work
             work.load(state.activity, state.clock)
             builder.begin(context, state, tape)
-            drives = {**self._drives(context), **dict(ahead.arriving(self, builder.deliveries, builder.early, context))}
+            early = self._products.arriving(self, builder.deliveries, builder.early, context)
+            drives = {**self._drives(context), **dict(early)}
             program.feed(drives, state.clock)  # kernels know addresses only: `drives` has to live until the end
             units = sum(cell.units for cell in self.cells.values())
             shares = shares_of(
@@ -122,8 +122,6 @@ class Cpu(Reference):
             clock = state.clock + phase.steps
             builder.end(clock)
             del drives
-            if builder.recorded_bytes > MOST_RECORDED:  # a long recording is not kept beside its copy
-                self._programs = {key: one for key, one in self._programs.items() if one[0] is not builder}
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)
 
