@@ -6,6 +6,7 @@ import torch
 from backends import DT, agree, both
 
 from neurosim.backends import compile
+from neurosim.backends.cpu import program
 from neurosim.backends.cpu.gather import LANES, layout
 from neurosim.backends.cpu.kernels import block_of, noise
 from neurosim.backends.cpu.machine import drive
@@ -55,6 +56,21 @@ def test_gathered_rates_are_those_of_the_reference(wire, dtype):
     assert not results[1][0].uncompiled()
     builder, _ = next(iter(results[1][0]._programs.values()))
     assert all(delivery.gathers for delivery in builder.deliveries.values())
+
+
+def test_any_number_of_threads_gathers_the_same_bits(monkeypatch):
+    monkeypatch.setattr(program, "PARALLEL_WORK", 0)
+    drives = {"input": torch.randn(20, 3, 4, 11, generator=torch.Generator().manual_seed(2))}
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):  # shares of replicas, then of rows
+            torch.set_num_threads(threads)
+            simulator = compile(reservoir(), DT, seed=1, replicas=3, backend="cpu")
+            found.append(simulator.run(simulator.init(4), Phase("p", 20, drives), [Probe("output", "v")])[1])
+    finally:
+        torch.set_num_threads(before)
+    for recording in found[1:]:
+        np.testing.assert_array_equal(recording["output.v"], found[0]["output.v"])
 
 
 def test_each_neuron_adds_its_edges_in_the_order_of_the_pre_neurons():

@@ -88,7 +88,8 @@ class Products:
     """What the products of one phase leave for those of the next: weights in tiles, and room for what arrives."""
 
     def __init__(self) -> None:
-        self._tiles: dict[str, tuple[Any, list[Array]]] = {}  # by projection: the weight they were made of, and they
+        # By projection: the weight they were made of, how often it had been written to, and they.
+        self._tiles: dict[str, tuple[Any, int, list[Array]]] = {}
         self._last: dict[str, Any] = {}  # the weight of the last phase
         self._rooms: dict[str, Tensor] = {}
 
@@ -119,16 +120,17 @@ class Products:
         pointer, index, value, few = nonzero_inputs(rows.numpy(), int(FEW * rows.numel()))
         if not few:
             return False
-        made, parts = self._tiles.get(synapses.name, (None, []))
+        made, version, parts = self._tiles.get(synapses.name, (None, 0, []))
+        fresh = made is not weight or version != weight._version
         again = self._last.get(synapses.name) is weight
         if r == len(weight) - 1:
             self._last[synapses.name] = weight
-        if made is not weight and not again and laid is not None and laid[r].nbytes <= CACHED:
+        if fresh and not again and laid is not None and laid[r].nbytes <= CACHED:
             laid_product(pointer, index, value, laid[r], out.numpy())
             return True
-        if made is not weight:
+        if fresh:
             parts = [tiles(one) for one in weight.numpy()]
-            self._tiles[synapses.name] = weight, parts
+            self._tiles[synapses.name] = weight, weight._version, parts
         listed_product(pointer, index, value, parts[r], out.numpy())
         return True
 
