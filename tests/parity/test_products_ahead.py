@@ -7,7 +7,7 @@ from backends import DT, agree, both
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import ahead
-from neurosim.backends.cpu.listed import listed_product, nonzero_inputs, tiles
+from neurosim.backends.cpu.listed import laid_product, listed_product, nonzero_inputs, tiles
 from neurosim.factor import Trace, post, pre
 from neurosim.modulator import Broadcast
 from neurosim.network import Network, Population, Projection
@@ -126,28 +126,31 @@ def test_the_listed_product_adds_in_the_order_of_the_inputs(dtype):
     pointer, index, value, few = nonzero_inputs(rows, rows.size)
     out = np.full((7, P), np.nan, dtype)
     listed_product(pointer, index, value, tiles(weight), out)
+    laid = np.full((7, P), np.nan, dtype)
+    laid_product(pointer, index, value, np.ascontiguousarray(weight.T), laid)
     expected = np.zeros_like(out)
     for j in range(50):
         expected += rows[:, j : j + 1] * weight[:, j]
     np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(laid, expected)
     assert few
     assert not nonzero_inputs(rows, 5)[3]
 
 
 def test_weights_that_changed_between_phases_arrive():
-    """Tiles of weights are kept from phase to phase, for the weights they were made of."""
+    """A weight that is new in every phase is read as it lies; tiles are made of one that comes again, and kept."""
     results = []
     for backend in ("reference", "cpu"):
         simulator = compile(network(rule=rule("phase")), DT, seed=3, backend=backend, dtype="float64")
         state, recordings = simulator.init(BATCH), []
-        for _ in range(3):
-            state, recording = simulator.run(state, phase(), PROBES)
+        for learn in (True, True, False, False, False, True, False):
+            state, recording = simulator.run(state, phase(learn=learn), PROBES)
             recordings.append(recording["cells.v"])
         results.append((simulator, state, {}))
         results[-1][2]["v"] = np.stack(recordings)
     np.testing.assert_allclose(results[1][2]["v"], results[0][2]["v"], rtol=1e-10, atol=1e-10)
     (kept,) = results[1][0]._products._tiles.values()
-    assert kept[0] is not results[1][1].learned["weight"]["w"]  # of the last phase's start
+    assert kept[0] is not results[1][1].learned["weight"]["w"]  # of the phases in which it stayed
     assert not torch.equal(results[1][1].learned["weight"]["w"], results[1][0].init(1).learned["weight"]["w"])
 
 

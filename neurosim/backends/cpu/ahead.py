@@ -111,7 +111,9 @@ class Products:
                 out += simulator.learning.effective_bias(synapses, context.learned, context)[:, None]
             yield label(name), out.view(replicas, steps, batch, -1).transpose(0, 1).numpy()
 
-    def _listed(self, synapses: Synapses, rows: Tensor, weight: Tensor, laid: Array | None, r: int, out: Tensor) -> bool:
+    def _listed(
+        self, synapses: Synapses, rows: Tensor, weight: Tensor, laid: Array | None, r: int, out: Tensor
+    ) -> bool:
         """The product with the inputs that are not zero, where they are few. Tiles pay where a weight is used again;
         one that is new in every phase is read as the kernels have it, `laid [R, Q, P]`.
         """
