@@ -164,7 +164,8 @@ class Delivery:
             return [kernels.deliver_by_list(dtype, shape, source, delay, events, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
-        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+        how = self.transposed, self._spikes()
+        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, *how)]
 
     def _by_edges(self, out: Buffer, first: bool) -> list[Kernel]:
         """One kernel per delay."""

@@ -20,6 +20,7 @@ class Place:
     buffer: Buffer | None
     delay: int = 0
     spikes: bool = False  # is it a spike, and so mostly zero?
+    newest: bool = False  # is it zero in all rows of the batch but the last?
 
 
 class Factors:

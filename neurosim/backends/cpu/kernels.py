@@ -245,8 +245,10 @@ def dense(
     out: Buffer,
     first: bool,
     transposed: bool = False,
+    spikes: bool = True,
 ) -> Kernel:
-    """o_i += sum_j w_ij x_j over `size` (B, P, Q), inputs that are zero left out; `weight [R, Q, P]` (pre first).
+    """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first). Of `spikes`, zeros are left out;
+    rates are taken four at a time (one after the other in the sum).
 
     `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first.
     """
@@ -261,7 +263,9 @@ def dense(
         writer.line("o[u(n)] = total" if first else "o[u(n)] += total", 4)
     else:
         _clear_port(writer, first)
-        writer.line("for j in range(Q):", 3)
+        if not spikes:
+            _four_at_a_time(writer)
+        writer.line(f"for j in range({'0' if spikes else 'Q - Q % 4'}, Q):", 3)
         writer.line("value = x[u(j)]", 4)
         writer.line("if value != real(0):", 4)
         writer.row("w", "w_at", "(r * Q + j) * P", 5)
@@ -301,6 +305,18 @@ def deliver_by_list(
             writer.line(f"o[u(n + {k})] = total{k}", 4)
     _add_bias(writer, bias)
     return writer.done()
+
+
+def _four_at_a_time(writer: Writer) -> None:
+    writer.line("for j in range(0, Q - Q % 4, 4):", 3)
+    terms = "o[i]"
+    for k in range(4):
+        writer.row(f"w{k}", "w_at", f"(r * Q + j + {k}) * P", 4)
+        writer.line(f"value{k} = x[u(j + {k})]", 4)
+        terms = f"({terms} + w{k}[i] * value{k})"
+    writer.line("for n in range(P):", 4)
+    writer.line("i = u(n)", 5)
+    writer.line(f"o[i] = {terms}", 5)
 
 
 def one_to_one(

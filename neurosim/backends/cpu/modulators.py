@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.factors import Factors, Place
+from neurosim.backends.cpu.rows import ROWS, UNITS, Loops, Value
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
@@ -54,7 +56,7 @@ def vectorised(builder: Builder, population: str) -> bool:
 
 
 def _pulled_back(builder: Builder, population: str, place: Place, owner: str) -> Place:
-    """A cotangent of the population's output, brought in front of its lateral."""
+    """A cotangent of the population's output, brought in front of its lateral. Where it is 0, so is what comes out."""
     cell, work = builder.simulator.cells[population], builder.work
     axon = f"{population}.{builder.plan.network[population].axon}"
     out = work.buffer(f"{population}.|{owner}|pulled")
@@ -63,39 +65,47 @@ def _pulled_back(builder: Builder, population: str, place: Place, owner: str) ->
     delays = [0, 0, place.delay]
     size = work.size[1], cell.units
     builder.result.add(
-        vector(builder.dtype, size, cell.lateral.vector[1], sources, delays, cell.lateral.constants(), out)
+        vector(builder.dtype, size, cell.lateral.vector[1], sources, delays, cell.lateral.constants(), out, place.newest)
     )
-    return Place(out)
+    return Place(out, newest=place.newest)
 
 
 def vector(
     dtype: str,
     size: tuple[int, int],
-    function: object,
+    function: Callable[..., Any],
     sources: list[Buffer],
     delays: list[int],
     constants: tuple[float, ...],
     out: Buffer,
+    newest: bool = False,
 ) -> Kernel:
-    """An array function over the units of every row: on all rows of a share at once, which saves its temporaries."""
+    """An array function over the units of every row (or of the newest one only)."""
+    writer = _array_writer(dtype, size)
+    for k, (source, delay) in enumerate(zip(sources, delays, strict=True)):
+        writer.place(f"x{k}_at", source.array, str(delay))
+    writer.place("o_at", out.array)
+    arguments = [Value("input", (ROWS, UNITS), text=f"x{k}") for k in range(len(sources))]
+    numbers = [Value("number", (), text=text) for text in writer.constants("c", constants, size[1])]
+    loops = Loops(writer, function, [*arguments, *numbers])
+    writer.head += loops.head
+    writer.line("for r in range(r0, r1):")
+    writer.line(f"for b in range({'max(b0, B - 1)' if newest else 'b0'}, b1):", 2)
+    for name in (*(f"x{k}" for k in range(len(sources))), "o"):
+        writer.row(name, f"{name}_at", "(r * B + b) * N")
+    for line in loops.row:
+        writer.line(line, 3)
+    writer.line("for n in range(N):", 3)
+    writer.line("i = u(n)", 4)
+    writer.line(f"o[i] = {loops.value}", 4)
+    return writer.done()
+
+
+def _array_writer(dtype: str, size: tuple[int, int]) -> Writer:
     writer = Writer(dtype)
     writer.number("B", size[0])
     writer.number("N", size[1])
-    names = []
-    for k, (source, delay) in enumerate(zip(sources, delays, strict=True)):
-        writer.place(f"x{k}_at", source.array, str(delay))
-        names.append(f"x{k}")
-    writer.place("o_at", out.array)
-    writer.function("step", function)  # type: ignore[arg-type]
-    arguments = ", ".join([*names, *writer.constants("c", constants, size[1])])
-    item = writer.real.itemsize
-    writer.line("whole = b0 == 0 and b1 == B")
-    writer.line("rows = (r1 - r0) * B if whole else b1 - b0")
-    writer.line("for r in range(r0, r0 + 1 if whole else r1):")
-    for name in (*names, "o"):
-        writer.line(f"{name} = carray(reals({name}_at + (r * B + b0) * N * {item}), (rows, N))", 2)
-    writer.line(f"o[:, :] = step({arguments})", 2)
-    return writer.done()
+    return writer
 
 
 def _hsic(builder: Builder, delivery: Delivery, modulator: HSIC) -> Place:
@@ -113,29 +123,36 @@ def _hsic(builder: Builder, delivery: Delivery, modulator: HSIC) -> Place:
     coefficient = np.zeros((replicas, batch), work.dtype)
     builder.coefficients.append((synapses, modulator, coefficient))
     builder.result.add(_third_factor(builder.dtype, (batch, units), z, coefficient, modulator, out))
-    return Place(out)
+    return Place(out, newest=True)
 
 
 def _third_factor(
     dtype: str, size: tuple[int, int], z: Place, coefficient: Array, modulator: HSIC, out: Buffer
 ) -> Kernel:
-    writer = Writer(dtype)
-    writer.number("B", size[0])
-    writer.number("N", size[1])
+    writer = _array_writer(dtype, size)
     assert z.buffer is not None
     writer.place("z_at", z.buffer.array, str(z.delay))
     writer.place("o_at", out.array)
     writer.address("c_at", coefficient)
-    writer.function("third_factor", third_factor)
     width = writer.constants("width", (2.0 * modulator.sigma_z**2 * size[1],), 1)[0]
-    item = writer.real.itemsize
+    arguments = [Value("input", (ROWS, UNITS), text="z"), Value("input", (ROWS,), text="c")]
+    loops = Loops(writer, third_factor, [*arguments, Value("number", (), text=width)])
+    writer.head += loops.head
     writer.line("for r in range(r0, r1):")
-    writer.line(f"z = carray(reals(z_at + r * B * N * {item}), (B, N))", 2)
-    writer.line(f"c = carray(reals(c_at + r * B * {item}), (B,))", 2)
+    writer.row("c", "c_at", "r * B", 2)
+    writer.row("z_newest", "z_at", "(r * B + B - 1) * N", 2)
     writer.row("o", "o_at", "(r * B + B - 1) * N", 2)
-    writer.line(f"xi = third_factor(z, c, {width})", 2)
+    for line in loops.before:
+        writer.line(line, 2)
+    writer.line("for b in range(B):", 2)
+    writer.row("z", "z_at", "(r * B + b) * N")
+    for line in loops.row:
+        writer.line(line, 3)
+    for line in loops.after:
+        writer.line(line, 2)
     writer.line("for n in range(N):", 2)
-    writer.line("o[u(n)] = -xi[n]", 3)
+    writer.line("i = u(n)", 3)
+    writer.line(f"o[i] = -{loops.value}", 3)
     return writer.done()
 
 
