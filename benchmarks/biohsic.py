@@ -52,13 +52,10 @@ class Protocol:
         dataset, network = spec.build()
         learner = spec.learner(network)
         start, order = learner.init(), spec.order(len(dataset.train), 1)
-        rows = [spec.rows(order, presentation) for presentation in range(self.presentations)]
+        rows = np.concatenate([spec.rows(order, presentation) for presentation in range(self.presentations)], axis=1)
 
-        def train() -> Any:
-            state = start
-            for row in rows:
-                state = learner.train_step(state, dataset.train.x[row], dataset.train.y[row], 0)
-            return state
+        def train() -> Any:  # in one call, as the run loop does
+            return learner.train_batches(start, dataset.train.x[rows], dataset.train.y[rows], 0)
 
         def read(state: Any) -> dict[str, Any]:
             weights = [weight.numpy().reshape(-1) for weight in state.learned["weight"].values()]

@@ -13,7 +13,21 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from neurosim.types import ConfigurationError, Tensor, positive
-from neurosim.vocabulary import row_mean, row_softmax, row_sum, sqrt
+from neurosim.vocabulary import (
+    abs,
+    exp,
+    fill,
+    log,
+    max,
+    power,
+    row_max,
+    row_mean,
+    row_softmax,
+    row_sum,
+    row_top_k,
+    sqrt,
+    where,
+)
 
 
 class Lateral(Protocol):
@@ -72,11 +86,25 @@ class LayerNorm:
         return pulled
 
 
+def centred(x: Any) -> Any:
+    """x - mean(x); array vocabulary."""
+    return x - row_mean(x)[..., None]
+
+
+def centred_pullback(x: Any, y: Any, g: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    return g - row_mean(g)[..., None]
+
+
 @dataclass(frozen=True)
 class Centred:
     """y = x - mean(x); pullback: g - mean(g)."""
 
     scope: ClassVar[str] = "layer"
+    vector: ClassVar[tuple[Any, Any]] = (centred, centred_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return ()
 
     def step(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True)
@@ -119,17 +147,42 @@ class Softmax:
         return pulled
 
 
+def log_softmax(x: Any) -> Any:
+    """Log-softmax of `x [..., N]`; array vocabulary."""
+    shifted = x - row_max(x)[..., None]
+    return shifted - log(row_sum(exp(shifted)))[..., None]
+
+
+def log_softmax_pullback(x: Any, y: Any, g: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    return g - exp(y) * row_sum(g)[..., None]
+
+
 @dataclass(frozen=True)
 class LogSoftmax:
     """y = x - log(sum(exp(x))); pullback: g - exp(y) sum(g)."""
 
     scope: ClassVar[str] = "layer"
+    vector: ClassVar[tuple[Any, Any]] = (log_softmax, log_softmax_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return ()
 
     def step(self, x: Tensor) -> Tensor:
         return torch.log_softmax(x, -1)
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g - torch.exp(y) * g.sum(-1, keepdim=True)
+
+
+def k_winners(x: Any, k: Any) -> Any:
+    """The k largest of `x [..., N]` where they are positive, else 0; array vocabulary."""
+    return max(x * row_top_k(x, k), 0.0)
+
+
+def k_winners_pullback(x: Any, y: Any, g: Any, k: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    return where(x > 0.0, g * row_top_k(x, k), fill(g, 0.0))
 
 
 @dataclass(frozen=True)
@@ -141,6 +194,10 @@ class KWinners:
     k: int
     scope: ClassVar[str] = "layer"
     keeps_spikes: ClassVar[bool] = True  # a spike stays 1 or becomes 0
+    vector: ClassVar[tuple[Any, Any]] = (k_winners, k_winners_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return (float(self.k),)
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
@@ -172,6 +229,16 @@ def _place(x: Tensor, rank: int) -> Tensor:
     return (equal & (equal.cumsum(-1) + before == rank)).to(x.dtype)
 
 
+def signed_softmax(x: Any, temperature: Any) -> Any:
+    """The softmax, negative for all but the largest of `x [..., N]`; array vocabulary."""
+    return row_softmax(x / temperature) * (2.0 * row_top_k(x, 1.0) - 1.0)
+
+
+def signed_softmax_pullback(x: Any, y: Any, g: Any, temperature: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`, the signs held; array vocabulary."""
+    return (y * g - abs(y) * row_sum(g * y)[..., None]) / temperature
+
+
 @dataclass(frozen=True)
 class SignedSoftmax:
     """The softmax of x / temperature, negative for all but the largest (soft winner-take-all with anti-Hebbian losers).
@@ -185,11 +252,31 @@ class SignedSoftmax:
     def __post_init__(self) -> None:
         positive(self.temperature, "temperature of SignedSoftmax")
 
+    vector: ClassVar[tuple[Any, Any]] = (signed_softmax, signed_softmax_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return (self.temperature,)
+
     def step(self, x: Tensor) -> Tensor:
         return torch.softmax(x / self.temperature, -1) * (2.0 * _place(x, 1) - 1.0)
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return (y * g - y.abs() * (g * y).sum(-1, keepdim=True)) / self.temperature
+
+
+def hardest(x: Any, k: Any, delta: Any) -> Any:
+    """1 for the largest of `x [..., N]`, 0 for the others; array vocabulary."""
+    return row_top_k(x, 1.0)
+
+
+def ranked(x: Any, k: Any, delta: Any) -> Any:
+    """1 for the largest of `x [..., N]`, -delta for the one of rank k, 0 for the others; array vocabulary."""
+    return row_top_k(x, 1.0) - delta * (row_top_k(x, k) - row_top_k(x, k - 1.0))
+
+
+def ranked_pullback(x: Any, y: Any, g: Any, k: Any, delta: Any) -> Any:
+    """Zero; array vocabulary."""
+    return fill(g, 0.0)
 
 
 @dataclass(frozen=True)
@@ -210,6 +297,13 @@ class Ranked:
             )
         positive(self.delta, "delta of Ranked", zero=True)
 
+    @property
+    def vector(self) -> tuple[Any, Any]:
+        return (hardest if self.delta == 0 else ranked), ranked_pullback
+
+    def constants(self) -> tuple[float, ...]:
+        return (float(self.k), self.delta)
+
     def step(self, x: Tensor) -> Tensor:
         if self.delta == 0:
             return _place(x, 1)
@@ -219,6 +313,30 @@ class Ranked:
 
     def pullback(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return torch.zeros_like(g)
+
+
+def above_mean(x: Any, exponent: Any) -> Any:
+    """max(x - mean(x), 0) over `x [..., N]`; array vocabulary."""
+    return max(x - row_mean(x)[..., None], 0.0)
+
+
+def above_mean_pullback(x: Any, y: Any, g: Any, exponent: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    h = where(y > 0.0, g, fill(g, 0.0))
+    return h - row_mean(h)[..., None]
+
+
+def triangle(x: Any, exponent: Any) -> Any:
+    """max(x - mean(x), 0)^exponent over `x [..., N]`; array vocabulary."""
+    return power(max(x - row_mean(x)[..., None], 0.0), exponent)
+
+
+def triangle_pullback(x: Any, y: Any, g: Any, exponent: Any) -> Any:
+    """Its transposed Jacobian on `g [..., N]`; array vocabulary."""
+    over = x - row_mean(x)[..., None]
+    safe = where(over > 0.0, over, fill(over, 1.0))
+    h = where(over > 0.0, g * exponent * power(safe, exponent - 1.0), fill(g, 0.0))
+    return h - row_mean(h)[..., None]
 
 
 @dataclass(frozen=True)
@@ -233,6 +351,14 @@ class Triangle:
 
     def __post_init__(self) -> None:
         positive(self.power, "power of Triangle")
+
+    @property
+    def vector(self) -> tuple[Any, Any]:
+        """Without the power where it is 1: it would take most of the time."""
+        return (above_mean, above_mean_pullback) if self.power == 1.0 else (triangle, triangle_pullback)
+
+    def constants(self) -> tuple[float, ...]:
+        return (self.power,)
 
     def step(self, x: Tensor) -> Tensor:
         return torch.relu(x - x.mean(-1, keepdim=True)) ** self.power

@@ -113,6 +113,12 @@ class SimulatorLearner:
         state, recording = self.simulator.run(state, phases, tuple(probes))
         return state, recording
 
+    def train_batches(self, state: State, x: Array, y: Array, first_sample: int) -> State:
+        """`train_step` on one batch after the other: `x [R or 1, K * B, ...]`, `y` alike; the same bits."""
+        samples = torch.arange(first_sample, first_sample + x.shape[1], device=self.device)
+        phases = self._phases("train", self.network.trial, x, y, samples)
+        return self.simulator.run_batches(state, phases, rest=not self.settings.carry)
+
     def evaluate(self, state: State, x: Array, y: Array) -> Score:
         """Loss and accuracy over `x [n, ...]`, without learning; the state is not touched.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -229,6 +229,38 @@ def staged(stage: Stage, phase: Phase) -> Phase:
         silent=stage.silent,
         noise=stage.noise,
         start=stage.start,
+    )
+
+
+def check_batches(trial: Sequence[Phase], rows: int) -> int:
+    """How many batches of `rows` rows a trial has; ConfigurationError if it does not divide."""
+    sizes = {phase.batch for phase in trial} - {None}
+    if len(sizes) > 1 or any(size % rows for size in sizes if size is not None):
+        found = " and ".join(str(size) for size in sizes)
+        raise ConfigurationError(f"a trial has {found} rows; allowed: a multiple of the batch of the state, {rows}")
+    return max((size // rows for size in sizes if size is not None), default=1)
+
+
+def batches(trial: Sequence[Phase], rows: int) -> Iterator[Trial]:
+    """A trial whose rows are several batches of `rows` rows, as one trial for each."""
+    count = check_batches(trial, rows)
+    for number in range(count):
+        yield tuple(_rows(phase, slice(number * rows, (number + 1) * rows)) for phase in trial)
+
+
+def _rows(phase: Phase, rows: slice) -> Phase:
+    """`phase` with some of its rows."""
+
+    def part(value: Any) -> Any:
+        if isinstance(value, Held):
+            return Held(value.x[..., rows, :])
+        return value[..., rows, :] if isinstance(value, Tensor) else value
+
+    return replace(
+        phase,
+        drive={target: part(value) for target, value in phase.drive.items()},
+        signals={name: part(value) for name, value in phase.signals.items()},
+        samples=None if phase.samples is None else phase.samples[rows],
     )
 
 

@@ -40,10 +40,10 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self) -> None:
-        """One presentation is done."""
+    def advance(self, count: int = 1) -> None:
+        """`count` presentations are done."""
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, count)
 
     def epoch(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
         """An epoch is done: its mean validation loss and accuracy over replicas."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,7 @@ from neurosim.task import Split
 from neurosim.types import Array, ConfigurationError
 
 COLUMNS = ("epoch", "replica", "split", "loss", "accuracy")
+AT_ONCE, MOST_AT_ONCE = 0.1, 64  # seconds until a signal is heard; presentations that are encoded together
 FILE_BYTES, PART_BYTES = 32_000, 12_000  # what HDF5 needs beside the numbers, for a file and each variable in it
 
 
@@ -77,7 +79,7 @@ class RunLoop:
         self.labels = _shuffled_labels(self.train, experiment) if experiment.shuffle_labels else self.train.y[None]
         self.per_epoch = experiment.presentations(len(self.train))
         self.rows: list[tuple[int, int, str, float, float]] = []
-        self.epoch, self.presentation = 0, 0
+        self.epoch, self.presentation, self.several = 0, 0, 1
         self.probes = experiment.recorded.probes(self.network)
         self.training_probes = experiment.recorded.training_probes(self.network, experiment.settings.steps)
         if not resume:
@@ -103,8 +105,9 @@ class RunLoop:
             while self.epoch <= experiment.epochs:
                 order = experiment.order(len(self.train), self.epoch)
                 while self.presentation < self.per_epoch:
+                    before = self.presentation
                     self._show(order)
-                    progress.advance()
+                    progress.advance(self.presentation - before)
                     if stopper.requested is not None:
                         self._save()
                         self.writer.abandon()
@@ -113,23 +116,38 @@ class RunLoop:
         return self._finish()
 
     def _show(self, order: Array) -> None:
+        """Show the next presentation, or the next ones where none of them is recorded."""
+        recorded = self.presentation < self.experiment.recorded.presentations(self.epoch, self.experiment.epochs)
+        if not (recorded and self.training_probes):
+            self._show_several(order)
+            return
         rows = self.experiment.rows(order, self.presentation)
         shown = (self.epoch - 1) * self.per_epoch + self.presentation
         labels, before = self._labels(rows), self.state.clock
-        recorded = self.presentation < self.experiment.recorded.presentations(self.epoch, self.experiment.epochs)
         self.state, recording = self.learner.train(
             self.state,
             self.train.x[rows],
             labels,
             shown * self.experiment.batch,
-            self.training_probes if recorded else (),
+            self.training_probes,
         )
-        if recorded and self.training_probes:
-            steps = self.state.clock - before
-            trial = TrialInfo(rows[0], self.epoch, "train", label_of(labels[0]), steps, before)  # of replica 0
-            self.writer.append(recording, trial)
-            self.writer.close_segment()  # a file each, so that a stopped run leaves the same files as another
+        steps = self.state.clock - before
+        trial = TrialInfo(rows[0], self.epoch, "train", label_of(labels[0]), steps, before)  # of replica 0
+        self.writer.append(recording, trial)
+        self.writer.close_segment()  # a file each, so that a stopped run leaves the same files as another
         self.presentation += 1
+
+    def _show_several(self, order: Array) -> None:
+        """As many presentations as take about `AT_ONCE` seconds, in one call: the bits do not depend on how many."""
+        count = min(self.several, self.per_epoch - self.presentation)
+        rows = np.concatenate([self.experiment.rows(order, self.presentation + k) for k in range(count)], axis=1)
+        shown = (self.epoch - 1) * self.per_epoch + self.presentation
+        started, batch = time.perf_counter(), self.experiment.batch
+        self.state = self.learner.train_batches(self.state, self.train.x[rows], self._labels(rows), shown * batch)
+        self.presentation += count
+        if count == self.several:
+            wanted = self.several * AT_ONCE / max(time.perf_counter() - started, 1e-6)
+            self.several = max(1, min(2 * self.several, int(wanted), MOST_AT_ONCE))
 
     def _labels(self, rows: Array) -> Array:
         """Training labels of examples `rows [R or 1, B]`, `[R, B, ...]` where replicas differ in labels or order."""

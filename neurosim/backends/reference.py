@@ -30,7 +30,7 @@ from neurosim.backends.synapse import operation
 from neurosim.backends.tape import Tape
 from neurosim.lateral import Pullback
 from neurosim.network import Population
-from neurosim.phase import Held, Phase, expand
+from neurosim.phase import Held, Phase, batches, expand
 from neurosim.random import Stream, grid
 from neurosim.recorder import Probe, Recording
 from neurosim.types import DTYPES, ConfigurationError, Tensor
@@ -149,6 +149,15 @@ class Reference:
                 state = State(begin, state.learned, state.clock)
             state = self._phase(state, part, tape, trial_end=position == len(phases) - 1)
         return state, tape.recording(self.hide_replicas)
+
+    def run_batches(self, state: State, trial: Sequence[Phase], rest: bool = False) -> State:
+        """A trial whose rows are several batches: the first `batch(state)` rows, then the next ones, and so on.
+
+        The same as a `run` for each, without recording; with `rest` each begins at rest.
+        """
+        for one in batches(trial, self.batch(state)):
+            state, _ = self.run(self.fresh(state) if rest else state, one)
+        return state
 
     def compilation(self) -> str:
         """Nothing is compiled here."""

@@ -37,6 +37,8 @@ class Simulator(Protocol):
         self, state: State, phase: Phase | Sequence[Phase], probes: Sequence[Probe] = ()
     ) -> tuple[State, Recording]: ...
 
+    def run_batches(self, state: State, trial: Sequence[Phase], rest: bool = False) -> State: ...
+
     def compilation(self) -> str: ...  # what compiling has cost; "" where nothing is compiled
 
     def shortcuts(self) -> list[str]: ...  # what is not done step by step in the phases so far, and why

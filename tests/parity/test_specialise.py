@@ -12,6 +12,7 @@ import torch
 from alone import simulate, tensor
 from zoo import VARIANTS, drive
 
+from neurosim.backends import words_numba
 from neurosim.backends.specialise import for_numba, for_torch
 from neurosim.neuron import LIF
 from neurosim.release import TsodyksMarkram
@@ -323,3 +324,15 @@ def test_recorded_run_is_the_same_on_both_machines() -> None:
             v, refractory, spike, _ = step(v, refractory, inputs["basal"][t, i], inputs["current"][t, i], *constants)
             assert (v, spike) == (expected["v"][t, i], expected["spike"][t, i])
     assert expected["spike"].sum() > 20
+
+
+def test_exp_in_float32_is_right_to_one_unit_in_the_last_place():
+    x = np.concatenate([np.linspace(-110.0, 90.0, 200_001), [-np.inf, np.inf, np.nan, 0.0, -0.0]]).astype(np.float32)
+    exact = np.exp(x.astype(np.float64))
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(np.float32)
+    found = np.array([words_numba.exp32(value) for value in x])
+    unit = np.spacing(np.where(np.isfinite(rounded), np.maximum(rounded, np.float32(1e-45)), 1)).astype(np.float64)
+    finite = np.isfinite(x) & (exact < np.finfo(np.float32).max)
+    assert (np.abs(found[finite] - exact[finite]) <= unit[finite]).all()
+    np.testing.assert_array_equal(found[~finite], rounded[~finite])

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim import checkpoint, figure
+from neurosim import checkpoint, figure, run_loop
 from neurosim.adapter import Hold, Latency, Mean, Poisson
 from neurosim.experiment import Experiment
 from neurosim.factor import post, pre
 from neurosim.lateral import LayerNorm
-from neurosim.learner import Settings
+from neurosim.learner import Settings, SimulatorLearner
 from neurosim.network import Layered
 from neurosim.neuron import LIF, LeakyRate, Relay, SpikeRelay
 from neurosim.recorded import Recorded, keeps_eligibility
@@ -52,12 +52,34 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch, presentations: int, number: i
     original, count = RunLoop._show, [0]
 
     def show(self: RunLoop, order: np.ndarray) -> None:
+        before, left = self.presentation, presentations - count[0]
+        self.several = min(self.several, left) if left > 0 else self.several
         original(self, order)
-        count[0] += 1
-        if count[0] == presentations:
+        count[0] += self.presentation - before
+        if count[0] == presentations and left > 0:
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(RunLoop, "_show", show)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_presentations_in_one_call_are_presentations_one_by_one(tmp_path, monkeypatch, backend):
+    shown, original = [], SimulatorLearner.train_batches
+
+    def counted(self, state, x, y, first_sample):
+        shown.append(x.shape[1] // 4)
+        return original(self, state, x, y, first_sample)
+
+    monkeypatch.setattr(SimulatorLearner, "train_batches", counted)
+    for name, most in (("single", 1), ("several", 6)):
+        shown.clear()
+        monkeypatch.setattr(run_loop, "AT_ONCE", 1000.0)
+        monkeypatch.setattr(run_loop, "MOST_AT_ONCE", most)
+        run(small(backend=backend), tmp_path / name, "a: 1\n")
+        assert sum(shown) == 2 * 21 - 4  # the first two of an epoch are recorded
+        assert max(shown) == most
+    assert (tmp_path / "single/metrics.csv").read_bytes() == (tmp_path / "several/metrics.csv").read_bytes()
+    assert_equal(*(checkpoint.load(tmp_path / name / "checkpoint.npz")[0] for name in ("single", "several")))
 
 
 STOPS = [(1, signal.SIGTERM), (20, signal.SIGINT), (21, signal.SIGUSR1), (30, signal.SIGTERM)]

@@ -96,6 +96,26 @@ def test_carry_keeps_the_activity_between_presentations():
     assert not torch.allclose(after[True], after[False])
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("carry", [False, True])
+def test_batches_in_one_call_are_encoded_as_one_by_one(backend, carry):
+    """Each sample has its own spikes, wherever it stands."""
+    spiking = Layered(LIF(5.0, v_th=0.1), LeakyRate(5.0, "linear"), hidden=(4,), input_neuron=SpikeRelay())
+    one = learner(Settings(6, carry=carry), spiking, encoder=Poisson(max_rate=500.0), backend=backend)
+    rows = np.arange(10)[None]
+    state = expected = one.train_step(one.init(), X[rows[:, :4]], Y[rows[:, :4]], 3)
+    for k in range(4, 10, 2):
+        part = np.concatenate([rows[:, k : k + 2]] * 2, axis=1)
+        expected = one.train_step(expected, X[part], Y[part], 7 + 2 * (k - 4))
+    whole = np.concatenate([np.concatenate([rows[:, k : k + 2]] * 2, axis=1) for k in range(4, 10, 2)], axis=1)
+    state = one.train_batches(state, X[whole], Y[whole], 7)
+    assert state.clock == expected.clock
+    for name, weight in expected.learned["weight"].items():
+        assert torch.equal(weight, state.learned["weight"][name])
+    for name in ("hidden0", "output"):
+        assert torch.equal(expected.activity["state"][name]["v"], state.activity["state"][name]["v"])
+
+
 def test_probes_record_beside_the_readout():
     one = learner()
     value, recording = one.respond(one.init(), X[:3], Y[:3], 0, [Probe("hidden0", "rate")])

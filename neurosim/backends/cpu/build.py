@@ -16,10 +16,10 @@ from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.factored import Factored
-from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
-from neurosim.backends.cpu.modulators import fill_coefficients, fill_signals, vector, vectorised
+from neurosim.backends.cpu.modulators import held_values, remember
 from neurosim.backends.cpu.program import Program
+from neurosim.backends.cpu.vectors import unchanged, vector, vectorised
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
 from neurosim.backends.moment import label
@@ -28,6 +28,7 @@ from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
+from neurosim.lateral import Pullback
 from neurosim.modulator import HSIC
 from neurosim.phase import Held, Phase
 from neurosim.random import Stream
@@ -36,6 +37,9 @@ from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
+
+
+SAMPLES = "|samples"  # the drive that holds the ids of the samples
 
 
 class Builder:
@@ -67,10 +71,12 @@ class Builder:
             for name, one in self.plan.synapses.items()
         }
         self.plastic: list[Plastic] = []
-        self.coefficients: list[tuple[Synapses, HSIC, Array]] = []
-        self.signals: list[tuple[Synapses, str, Place]] = []
+        # What modulators read from a drive that is made before the phase, and what they remember at its end.
+        self.coefficients: list[tuple[Synapses, HSIC]] = []
+        self.broadcasts: list[tuple[str, Synapses, ThreeFactorRule]] = []
+        self.cleans: list[tuple[str, Synapses, ThreeFactorRule]] = []
+        self.remembering: list[tuple[Synapses, ThreeFactorRule]] = []
         self.wanted = set(self._wanted())
-        self.samples = np.zeros(self.batch, np.int64)
         self.recorded: dict[str, tuple[int, ...]] = {}  # shapes of recordings
         self.rows: dict[str, Tensor] = {}  # the recordings of this run: what is handed out is written by the kernels
         self.recorders: dict[str, Kernel] = {}
@@ -80,6 +86,7 @@ class Builder:
         self.moment: WorkMoment | None = None
         self.context: Context
         self.learned: dict[str, Any]
+        self.series: dict[bool, Program] = {}  # see `series.py`
         self.eligibility: dict[str, Any]
         # Rows may be run apart where nothing sums over them.
         self.rows_apart = not self.learns
@@ -237,16 +244,24 @@ class Builder:
             return out
         key = Stream(self.plan.seed, f"noise/{name}/{kind}").key
         size = self.batch, self.work.width(name)
-        self.result.add(kernels.noise(self.dtype, kind, key, size, self.samples, out))
+        self.result.add(kernels.noise(self.dtype, kind, key, size, SAMPLES, out))
         return out
 
     def _lateral(self, name: str) -> None:
         cell, axon = self.simulator.cells[name], f"{name}.{self.plan.network[name].axon}"
-        raw = self.work.buffer(f"{axon}|raw")
+        raw, out, size = self.work.buffer(f"{axon}|raw"), self.work.buffer(axon), (self.batch, cell.units)
         if vectorised(self, name):
-            size, constants = (self.batch, cell.units), cell.lateral.constants()
-            out = self.work.buffer(axon)
-            self.result.add(vector(self.dtype, size, cell.lateral.vector[0], [raw], [0], constants, out))
+            cell.lateral.step(torch.zeros(cell.units))  # what does not fit this size says so
+            self.result.add(vector(self.dtype, size, cell.lateral.vector[0], [raw], [0], cell.lateral.constants(), out))
+            return
+        if isinstance(cell.lateral, Pullback) and cell.through is None:
+            self.result.add(vector(self.dtype, size, unchanged, [raw], [0], (), out))
+            return
+        if isinstance(cell.lateral, Pullback) and vectorised(self, cell.source.name):
+            source = f"{cell.source.name}.{cell.source.axon}"
+            ends = [self.work.buffer(f"{source}|raw"), self.work.buffer(source), raw]
+            function, constants = cell.through.vector[1], cell.through.constants()
+            self.result.add(vector(self.dtype, size, function, ends, [0, 0, 0], constants, out))
             return
 
         def lateral(t: int) -> None:
@@ -362,13 +377,10 @@ class Builder:
     def begin(self, context: Context, state: State, tape: Tape) -> None:
         self.context, self.learned, self.tape = context, context.learned, tape
         self.eligibility, self.moment, self.finished = state.activity["eligibility"], None, False
-        self.samples[:] = context.samples.numpy()
         for delivery in self.deliveries.values():
             delivery.refresh(self.learned, context)
         for plastic in self.plastic:
             plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
-        fill_coefficients(self.coefficients, context)
-        fill_signals(self.simulator, self.signals, context)
         for probe in tape.probes:
             if probe.key in self.recorders:
                 # NumPy asks for large pages, torch does not: faults took 4 of 20 us a step of 16 x 1,024 units.
@@ -377,9 +389,17 @@ class Builder:
                 block[kernels.FIRST] = tape.first(probe, context.clock)
                 block[kernels.ROWS] = self.rows[probe.key].data_ptr()
 
+    def held(self, context: Context) -> dict[str, Array]:
+        """What kernels read that is held while a batch is shown, `[R, K * B, ...]`: ids of samples, modulators."""
+        ids = context.samples.numpy()
+        return {
+            SAMPLES: np.broadcast_to(ids[None, :, None], (self.work.size[0], len(ids), 1)),
+            **dict(held_values(self, context)),
+        }
+
     def end(self, clock: int) -> None:
         self._finish()
-        self._eligibilities()
+        self.kept()
         for probe in self.tape.probes:
             if probe.key in self.recorded:
                 steps = range(self.tape.first(probe, self.context.clock), clock, probe.every)
@@ -388,16 +408,20 @@ class Builder:
     def _finish(self) -> None:
         """The end of learning in this phase, once: before its last rows are recorded."""
         if not self.finished:
+            for synapses, rule in self.remembering:
+                remember(self, synapses, rule)
             finish(self, self.learned, self.context.phase.steps)
             self.finished = True
 
-    def _eligibilities(self) -> None:
+    def kept(self) -> dict[str, Any]:
+        """All eligibilities of now."""
         kept = {plastic.name: plastic.eligibility() for plastic in self.plastic if plastic.name in self.eligibility}
         self.eligibility = {**self.eligibility, **kept}
+        return self.eligibility
 
     def _show(self, moment: WorkMoment, t: int) -> None:
         """What compiled rules hold, where the tape looks for it."""
-        self._eligibilities()
+        self.kept()
         if t == self.context.clock + self.context.phase.steps - 1:
             self._finish()
         for plastic in self.plastic:

@@ -81,21 +81,21 @@ def integrate(
     return writer.done()
 
 
-def noise(dtype: str, kind: str, key: tuple[int, int], size: tuple[int, int], samples: Array, out: Buffer) -> Kernel:
+def noise(dtype: str, kind: str, key: tuple[int, int], size: tuple[int, int], samples: str, out: Buffer) -> Kernel:
     """Random numbers of a stream at (replica, sample, step, unit): "uniform", "normal", or "held_normal" (those of the
-    run's first step).
+    first step in which the batch is shown). The drive `samples` holds the ids.
     """
     writer = Writer(dtype)
     writer.number("B", size[0])
     writer.number("N", size[1])
     writer.number("k0", key[0])
     writer.number("k1", key[1])
-    writer.array("samples", samples, "integers")
-    writer.start("first")
+    writer.drive("samples_at", samples, True)
+    writer.head.append("samples = carray(integers(samples_at), (1,))")
     writer.place("o_at", out.array)
     writer.scope["draw"] = uniform(dtype) if kind == "uniform" else normal(dtype)
     writer.parts.append(kind)
-    writer.line(f"step = {'first' if kind == 'held_normal' else 't'}")
+    writer.line(f"at = {'t - since' if kind == 'held_normal' else 't'}")
     writer.rows()
     writer.row("o", "o_at", "(r * B + b) * N")
     writer.line("sample = samples[u(b)]", 3)
@@ -104,9 +104,51 @@ def noise(dtype: str, kind: str, key: tuple[int, int], size: tuple[int, int], sa
         writer.scope["fill"] = uniforms(dtype)
         address = f"o_at + ((r * B + b) * N + n) * {writer.real.itemsize}"
         writer.line(f"for n in range(0, {many}, {LANES}):", 3)
-        writer.line(f"fill({address}, u(n), u(step), u(sample), u(r), u(k0), u(k1))", 4)
+        writer.line(f"fill({address}, u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
     writer.line(f"for n in range({many}, N):", 3)
-    writer.line("o[u(n)] = draw(u(n), u(step), u(sample), u(r), u(k0), u(k1))", 4)
+    writer.line("o[u(n)] = draw(u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
+    return writer.done()
+
+
+def restart(dtype: str, size: tuple[int, int], out: Array, start: Array | None) -> Kernel:
+    """When a batch begins, `out [slots, R, B, N]` is `start [R, B, N]` (None: zero) in every slot."""
+    writer = Writer(dtype)
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    writer.number("slots", len(out))
+    writer.number("stride", out.strides[0])
+    writer.address("o_at", out)
+    if start is not None:
+        writer.address("x_at", start)
+    writer.position()
+    writer.line("if since != 0:")
+    writer.line("return", 2)
+    writer.line("for slot in range(slots):")
+    writer.line("for r in range(r0, r1):", 2)
+    writer.line("for b in range(b0, b1):", 3)
+    writer.row("o", "o_at + slot * stride", "(r * B + b) * N", 4)
+    if start is not None:
+        writer.row("x", "x_at", "(r * B + b) * N", 4)
+    writer.line("for n in range(N):", 4)
+    writer.line(f"o[u(n)] = {'real(0)' if start is None else 'x[u(n)]'}", 5)
+    return writer.done()
+
+
+def restart_events(dtype: str, size: tuple[int, int], events: Array) -> Kernel:
+    """When a batch begins, no slot of `events [slots, R, B, 1 + N]` lists anything."""
+    writer = Writer(dtype)
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    writer.number("slots", len(events))
+    writer.number("stride", events.strides[0])
+    writer.address("e_at", events)
+    writer.position()
+    writer.line("if since != 0:")
+    writer.line("return", 2)
+    writer.line("for slot in range(slots):")
+    writer.line("for r in range(r0, r1):", 2)
+    writer.line("for b in range(b0, b1):", 3)
+    writer.line("carray(indices(e_at + slot * stride + (r * B + b) * (N + 1) * 4), (1,))[u(0)] = 0", 4)
     return writer.done()
 
 

@@ -18,7 +18,7 @@ from neurosim.backends.cpu.factors import Factors, Place
 from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.modulators import modulator_place
-from neurosim.backends.cpu.plasticity import COUNT, FORM, FULL, Synaptic, apply, learn
+from neurosim.backends.cpu.plasticity import COUNT, FORM, FORMED, FULL, Synaptic, apply, learn
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.needs import CONSTANT
@@ -209,7 +209,7 @@ class Plastic:
                 synaptic.change[...] = change
             kernel.block[COUNT] = learned["count"][self.name]
             kernel.block[FULL] = -1 if self._within(synaptic) else clock
-            kernel.block[FORM] = clock + steps - 1 if self.rule.accumulate == "last" and not self.at_once else clock
+            kernel.block[FORM] = steps - 1 if self.rule.accumulate == "last" and not self.at_once else 0
 
     def _begin_transforms(self, learned: dict[str, Any]) -> None:
         for part in self.parts:
@@ -262,7 +262,7 @@ class Plastic:
 
     def forms(self, t: int) -> bool:
         """Is a change formed in step t?"""
-        return bool(t >= self.learn[self.parts[0].name].block[FORM])
+        return bool(t - self.builder.context.clock >= self.learn[self.parts[0].name].block[FORM])
 
     def third_factor(self, t: int) -> Tensor:
         """The modulator of step t."""
@@ -297,6 +297,15 @@ class Plastic:
             (self.synapses, part, mean_change(self.rule, gathered[part.name], counts[part.name])) for part in self.parts
         ]
 
+    def begin_series(self, steps: int) -> None:
+        """Batches of `steps` steps follow one after the other; kernels make the updates between them."""
+        for part in self.apply:
+            self.prepare(part, 1 if self.rule.accumulate == "last" else steps)
+
+    def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> None:
+        """Write the memories back after `turns` batches."""
+        self._updated(learned, turns * steps if self.at_once else turns)
+
     def _change(self, part: str) -> Array:
         change = self.synaptic[part].change
         assert change is not None
@@ -305,11 +314,14 @@ class Plastic:
     def _apply(self, counts: dict[str, int]) -> None:
         """Make the gathered change, by kernels."""
         for part in self.parts:
-            change = self._change(part.name)
-            if self.rule.accumulate == "mean":
-                change /= counts[part.name]
-            self.apply[part.name].block[COUNT] = self.learn[part.name].block[COUNT]
+            self.prepare(part.name, counts[part.name])
         drive(block_of(list(self.apply.values())), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
+
+    def prepare(self, part: str, formed: int) -> None:
+        """Tell the kernel of the update how many were made before, and over how many steps its change was gathered."""
+        kernel = self.apply[part]
+        kernel.begin(0, 1)
+        kernel.block[COUNT], kernel.block[FORMED] = self.learn[part].block[COUNT], formed
 
     def _updated(self, learned: dict[str, Any], updates: int) -> None:
         """Write back what updates by kernels have changed."""

@@ -56,8 +56,11 @@ class Synaptic:
         ]
 
 
-SHORT = 64  # post neurons below which updates are made for all rows at once: loops over short rows cost their beginnings
-COUNT, FORM, FULL = 4, 5, 6  # in the block: earlier updates, first step that forms a change, step that visits all
+SHORT = (
+    64  # post neurons below which updates are made for all rows at once: loops over short rows cost their beginnings
+)
+# In the block: earlier updates, first step of a batch that forms a change, step that visits all, steps that formed one.
+COUNT, FORM, FULL, FORMED = 4, 5, 6, 7
 
 
 def spikes(places: list[list[Place]], names: list[list[str]]) -> list[str]:
@@ -93,7 +96,7 @@ def learn(dtype: str, synaptic: Synaptic) -> Kernel:
 
 
 def apply(dtype: str, synaptic: Synaptic) -> Kernel:
-    """The kernel that makes a gathered change: w <- C(w + T(G))."""
+    """The kernel that makes a gathered change in the last step of a batch: w <- C(w + T(G)), G <- 0."""
     return Text(begun(dtype, synaptic), synaptic).update()
 
 
@@ -105,6 +108,8 @@ def begun(dtype: str, synaptic: Synaptic) -> Writer:
     writer.number("earlier", 0)
     writer.number("form", 0)
     writer.number("full", 0)
+    writer.number("formed", 1)
+    writer.position()
     writer.address("w_at", synaptic.weight)
     return writer
 
@@ -174,7 +179,10 @@ class Text:
         writer.address("g_at", scratch)  # type: ignore[arg-type]
         update = [] if gathers else self._update("g[i] / real(B)" if self.rule.reduce == "mean" else "g[i]")
         body = self._eligibility(post, pre, m, decay, gain)
-        writer.line("forms = t >= form")
+        writer.line("forms = since >= form")
+        if gathers and not synaptic.kept:
+            writer.line("if not forms:")
+            writer.line("return", 2)
         writer.line("count = real(earlier + t - first)")
         writer.line("for r in range(r0, r1):")
         if self.by_events:
@@ -202,8 +210,11 @@ class Text:
         assert synaptic.change is not None
         self._edges()
         writer.address("g_at", synaptic.change)
-        lines = self._update("g[i]")
-        writer.line("count = real(earlier)")
+        change = "g[i] / real(formed)" if self.rule.accumulate == "mean" else "g[i]"
+        lines = [*self._update(change), "g[i] = real(0)"]
+        writer.line("count = real(earlier + turn)")
+        writer.line("if since != span - 1:")
+        writer.line("return", 2)
         if not self.sparse:
             self._all_synapses(lines)
             return writer.done()

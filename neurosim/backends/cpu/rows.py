@@ -158,6 +158,7 @@ def _matmul(x: Value, y: Value) -> Value:
 
 
 SCALARS = ("where", "exp", "log", "tanh", "sqrt", "abs", "min", "max", "power", "sigmoid", "heaviside")
+COSTLY = ("exp", "log", "tanh", "power", "sigmoid")
 LOOPS: dict[str, Callable[..., Any]] = {
     **{name: _word(name) for name in SCALARS},
     "stop_gradient": lambda x: x,
@@ -237,6 +238,8 @@ class Loops:
     def _reduced(self, value: Value) -> str:
         def made(name: str) -> None:
             inner = self._text(value.parts[0])
+            if any(f"{word}(" in inner for word in COSTLY):  # a sum keeps its order, and would keep these one by one
+                inner = self._kept(Value("kept", value.parts[0].axes, value.parts))
             self._lines.append(f"{name} = {'real(-np.inf)' if value.text == 'row_max' else 'real(0)'}")
             if value.text == "row_max":
                 self._each(f"e = {inner}", f"{name} = e if e > {name} else {name}")

@@ -306,7 +306,8 @@ class Call:
 def feed(kernel: Kernel, arrays: Mapping[str, Array]) -> Array:
     """Point a kernel to its sequences; its table for the machine."""
     for name in kernel.drives:
-        kernel.feed(name, arrays[name])
+        kernel.feed(name, arrays[name], 0)
+    kernel.begin(0, max((len(array) for array in arrays.values()), default=1))
     return block_of([kernel])
 
 

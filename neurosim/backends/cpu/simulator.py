@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import ahead, factored, recurrent
+from neurosim.backends.cpu import ahead, factored, recurrent, series
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
-from neurosim.backends.cpu.program import Program, shares_of
+from neurosim.backends.cpu.program import Program, shares_of, threads_for
 from neurosim.backends.cpu.scan import Scan
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.gradient import phase as gradient
@@ -20,7 +21,8 @@ from neurosim.backends.plan import Plan
 from neurosim.backends.reference import Context, Reference
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
-from neurosim.phase import Held, Phase
+from neurosim.modulator import Decrease
+from neurosim.phase import Held, Phase, check_batches
 from neurosim.types import Array
 
 
@@ -41,6 +43,9 @@ class Cpu(Reference):
         self._rest: dict[int, dict[str, Any]] = {}
         self._products = ahead.Products()
         self.by_pre: set[str] = set()  # projections that were found to learn faster with weights by pre neuron
+        # Does a modulator do something else in a phase of a certain name?
+        self.by_name = any(isinstance(rule.modulator, Decrease) for _, rule in self.learning.local)
+        self.units_in_all = sum(cell.units for cell in self.cells.values())
 
     def _activity(self, batch: int) -> dict[str, Any]:
         """The activity at rest; a state never changes, so all that begin there share it."""
@@ -65,7 +70,8 @@ class Cpu(Reference):
             found = ahead.chosen(self, phase, batch), factored.chosen(self, phase, batch, keys)
             self._chosen[*kind, phase.steps] = found
         early, late = self._chosen[*kind, phase.steps]
-        key = *kind, early, late, frozenset(self.by_pre), phase.steps if probes else 0
+        name = phase.name if self.by_name else ""
+        key = *kind, name, early, late, frozenset(self.by_pre), phase.steps if probes else 0
         if key not in self._programs:
             builder = Builder(self, self._workspace(batch), phase, tape, early, late)
             self._programs[key] = builder, builder.program()
@@ -104,19 +110,17 @@ class Cpu(Reference):
             return gradient.run(self, self._scans, state, phase, tape, trial_end)
         batch = self.batch(state)
         learned = self.learning.begin(state.learned, [])
-        with torch.no_grad():
+        builder, program = self.program(phase, batch, tape)
+        with torch.no_grad(), threads_for(program) as threads:
             context = Context(self, phase, batch, state.clock, trial_end, learned)
-            builder, program = self.program(phase, batch, tape)
             work = builder.work
             work.load(state.activity, state.clock)
             builder.begin(context, state, tape)
-            early = self._products.arriving(self, builder.deliveries, builder.early, context)
-            drives = {**self._drives(context), **dict(early)}
-            program.feed(drives, state.clock)  # kernels know addresses only: `drives` has to live until the end
-            units = sum(cell.units for cell in self.cells.values())
-            shares = shares_of(
-                self.plan.replicas, batch, units * self.plan.replicas * batch * phase.steps, builder.rows_apart
-            )
+            drives = {**self.drives(context), **builder.held(context)}
+            drives.update(self._products.arriving(self, builder.deliveries, builder.early, context))
+            program.feed(drives, state.clock, phase.steps, batch)  # kernels know addresses only: `drives` lives on
+            work_done = self.units_in_all * self.plan.replicas * batch * phase.steps
+            shares = shares_of(self.plan.replicas, batch, work_done, builder.rows_apart, threads)
             for first, steps in builder.stretches(state.clock):
                 program.run(first, steps, shares, state.clock + phase.steps)
             clock = state.clock + phase.steps
@@ -125,7 +129,18 @@ class Cpu(Reference):
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)
 
-    def _drives(self, context: Context) -> dict[str, Array]:
+    def run_batches(self, state: State, trial: Sequence[Phase], rest: bool = False) -> State:
+        """As the reference; a trial of one phase without anything to do in Python is one call for all batches."""
+        if len(trial) == 1 and not self.learning.gradient_rules(trial[0]):
+            check_batches(trial, self.batch(state))
+            trial[0].check(self.units, trial[0].batch or 1, self.plan.replicas)
+            self._check_names(trial[0])
+            done = series.run(self, self.fresh(state) if rest else state, trial[0], rest)
+            if done is not None:
+                return done
+        return super().run_batches(state, trial, rest)
+
+    def drives(self, context: Context) -> dict[str, Array]:
         """Every drive of the phase by its place in it, `[T, R, B, N]` or `[R, B, N]`, the last axis contiguous."""
         arrays = {}
         for name, given in context.drive.items():

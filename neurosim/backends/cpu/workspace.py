@@ -60,7 +60,7 @@ class Workspace:
 
     def load(self, activity: dict[str, Any], clock: int) -> None:
         """Take over the activity of a state whose next step is `clock`."""
-        for label, value in _entries(activity):
+        for label, value in entries(activity):
             self.view(label, clock - 1).copy_(value)
         for label, past in activity["history"].items():
             for delay, value in enumerate(past, start=1):
@@ -93,7 +93,8 @@ class Workspace:
         }
 
 
-def _entries(activity: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+def entries(activity: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """States, releases and traces of an activity by their labels."""
     for name, states in activity["state"].items():
         yield from ((f"{name}.{state}", value) for state, value in states.items())
     for name, states in activity["release"].items():

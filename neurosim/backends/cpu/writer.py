@@ -45,13 +45,22 @@ class Kernel:
     keeps: tuple[Any, ...]
     drives: dict[str, tuple[int, bool]]  # drive -> (place in the block, held)
     starts: tuple[int, ...]  # places in the block that take the clock of the run's first step
+    spans: tuple[int, ...]  # places in the block that take the number of steps for which a batch is shown
 
-    def feed(self, name: str, array: Array) -> None:
-        """Point the kernel to this run's drive `[T, R, B, N]` or `[R, B, N]`."""
+    def begin(self, clock: int, span: int) -> None:
+        """A run begins at `clock`, in which each batch is shown for `span` steps."""
+        for place in self.starts:
+            self.block[place] = clock
+        for place in self.spans:
+            self.block[place] = span
+
+    def feed(self, name: str, array: Array, rows: int) -> None:
+        """Point the kernel to this run's drive `[T, R, K * rows, N]` or `[R, K * rows, N]`, `rows` shown at a time."""
         place, held = self.drives[name]
         strides = (0, *array.strides) if held else array.strides
         size = array.itemsize
-        self.block[place : place + 4] = array.ctypes.data, strides[0], strides[1] // size, strides[2] // size
+        by_batch = rows * strides[2]
+        self.block[place : place + 5] = array.ctypes.data, strides[0], strides[1] // size, strides[2] // size, by_batch
 
 
 class Writer:
@@ -65,6 +74,7 @@ class Writer:
         self.keeps: list[Any] = []
         self.drives: dict[str, tuple[int, bool]] = {}
         self.starts: list[int] = []
+        self.spans: list[int] = []
         self.parts: list[str] = [dtype]
         self.scope: dict[str, Any] = {
             "carray": carray, "integers": machine.integers, "indices": machine.indices,
@@ -82,6 +92,14 @@ class Writer:
         """The clock at which the run begins."""
         self.starts.append(len(self.block))
         self.number(name, 0)
+
+    def position(self) -> None:
+        """`turn`, the batches that were shown in this run before, and `since`, the steps of this one so far."""
+        if not self.spans:
+            self.start("run_start")
+            self.spans.append(len(self.block))
+            self.number("span", 1)
+            self.head.append("turn = (t - run_start) // span; since = t - run_start - turn * span")
 
     def array(self, name: str, array: Array, kind: str = "reals") -> None:
         """A whole array, by its flat index."""
@@ -107,11 +125,11 @@ class Writer:
 
     def drive(self, name: str, drive: str, held: bool) -> None:
         """A drive of the phase: `name` its address in this step, `name_r` and `name_b` its strides."""
+        self.position()
         at = len(self.block)
         self.drives[drive] = at, held
-        self.block += [0, 0, 0, 0]
-        self.start(f"{name}_start")
-        self.head.append(f"{name} = p[{at}] + (t - {name}_start) * p[{at + 1}]")
+        self.block += [0, 0, 0, 0, 0]
+        self.head.append(f"{name} = p[{at}] + since * p[{at + 1}] + turn * p[{at + 4}]")
         self.head.append(f"{name}_r = p[{at + 2}]; {name}_b = p[{at + 3}]")
 
     def constants(self, name: str, values: tuple[Any, ...], units: int) -> list[str]:
@@ -157,4 +175,4 @@ class Writer:
         text = "\n".join([*lines, *("    " + line for line in self.head), *self.body]) + "\n"
         made = compiled(text, self.scope, tuple(self.parts))
         block = np.array(self.block, np.int64)
-        return Kernel(made.address, block, tuple(self.keeps), self.drives, tuple(self.starts))
+        return Kernel(made.address, block, tuple(self.keeps), self.drives, tuple(self.starts), tuple(self.spans))
