@@ -392,10 +392,9 @@ class Builder:
     def held(self, context: Context) -> dict[str, Array]:
         """What kernels read that is held while a batch is shown, `[R, K * B, ...]`: ids of samples, modulators."""
         ids = context.samples.numpy()
-        return {
-            SAMPLES: np.broadcast_to(ids[None, :, None], (self.work.size[0], len(ids), 1)),
-            **dict(held_values(self, context)),
-        }
+        values = dict(held_values(self, context))
+        self.moment = None  # what modulators left in it belongs to no step
+        return {SAMPLES: np.broadcast_to(ids[None, :, None], (self.work.size[0], len(ids), 1)), **values}
 
     def end(self, clock: int) -> None:
         self._finish()

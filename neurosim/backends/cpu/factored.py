@@ -33,9 +33,8 @@ from neurosim.types import Tensor
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
 
-LEAST_WORK = (
-    2**19
-)  # synapses x rows x steps below which a kernel in every step costs less than what this does at the end
+# Synapses x rows x steps below which a kernel in every step costs less than what this does at the end.
+LEAST_WORK = 2**19
 MOST_BYTES = 2**28  # of the rows of a phase, which have to be kept
 
 
