@@ -23,7 +23,8 @@ from neurosim.types import ConfigurationError
 
 COUNT, STEPS = 4, 6
 
-UPDATED_BY_TORCH = ("abcd", "hebbnet", "krotov_hopfield", "softhebb")  # at the end of each batch: a transform looks at neighbouring synapses
+# At the end of each batch: a transform looks at neighbouring synapses.
+UPDATED_BY_TORCH = ("abcd", "hebbnet", "krotov_hopfield", "softhebb")
 
 
 @pytest.fixture
