@@ -161,10 +161,11 @@ images of the seeds 1001 and 1002, for frozen layers as for every rule. Test acc
 three networks a seed; the gain's interval is a paired 95 % t interval over the five seeds. backprop is there as a
 ceiling. The budget is small: a rule that needs more presentations shows it here as no gain.
 
-The unsupervised rules (softhebb, krotov_hopfield, hebb, oja, hebbnet, abcd, stdp, triplet_stdp) are not fairly shown:
-they go on moving while the readout learns, through two layers that none of their papers has (leaky units with layer
-norm, or LIF), and most have their best rate at the edge of the three that were tried. What Krotov and Hopfield's rule
-does in its own setting stands in [krotov_hopfield_mnist.md](krotov_hopfield_mnist.md).
+The unsupervised rules (softhebb, krotov_hopfield, hebb, oja, hebbnet, abcd, stdp, triplet_stdp, diehl_cook) are not
+fairly shown: they go on moving while the readout learns, through two layers that none of their papers has (leaky units
+with layer norm, or LIF), and most have their best rate at the edge of the three that were tried. reward_stdp and
+dopamine_stdp have one reward per sample for two hidden layers, and 30 epochs; they show that this is too little. What
+Krotov and Hopfield's rule does in its own setting stands in [krotov_hopfield_mnist.md](krotov_hopfield_mnist.md).
 
 | rule | units | readout | frozen (%) | rule (%) | gain (points) | gain above 0 | `python -m neurosim run ...` |
 |---|---|---|---|---|---|---|---|
