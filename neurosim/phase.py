@@ -91,7 +91,8 @@ class Phase:
       T = `steps`.
     - `signals`: broadcast signals that rules may read (reward, one-hot label), constant in the phase: `[B, K]` or
       `[R, B, K]`.
-    - `learn`: True (every rule), False (none), or the names of the projections whose rules run.
+    - `learn`: True (every rule), False (none), or the names of the projections whose rules run. A rule that does not
+      run stands still: its eligibility neither grows nor decays (traces of neurons do).
     - `silent`: names of projections that deliver nothing in this phase.
     - `noise`: False hands zeros to every neuron that draws noise, and leaves every weight unperturbed.
     - `start`: "carried" goes on from the activity there is; "trial" from what it was at the start of the trial.
