@@ -31,7 +31,7 @@ def test_a_void_row_is_said_and_is_exit_code_1(capsys, monkeypatch):
         (["dense", "size=tiny"], "size is 'tiny'; allowed: full, small"),
         (["dense", "repeats=0"], "repeats is '0'; it must be a whole number of at least 1"),
         (["dense", "threads=two"], "threads is 'two'"),
-        (["dense", "backend=gpu"], "there is no backend 'gpu'; allowed: cpu, reference"),
+        (["dense", "backend=gpu"], "there is no backend 'gpu'; allowed: cpu, triton, reference"),
         (["dense", "speed=9"], "there is no setting of bench 'speed'"),
         (["dense", "--fast"], "there is no option --fast"),
     ],

@@ -144,7 +144,9 @@ def test_the_layout_is_a_permutation_that_keeps_replicas_apart():
 def test_uniform_numbers_have_the_bits_of_the_stream(dtype, units):
     stream, samples = Stream(7 + (11 << 32), "noise/x/uniform"), np.array([4, 2**32 - 1, 9])
     out = Buffer(np.full((1, 2, 3, units), -1.0, dtype))
-    kernel = noise(dtype, "uniform", stream.key, (3, units), samples, out)
+    kernel = noise(dtype, "uniform", stream.key, (3, units), "ids", out)
+    kernel.feed("ids", np.broadcast_to(samples[None, :, None], (2, 3, 1)), 3)
+    kernel.begin(2**31 + 5, 1)
     drive(block_of([kernel]), 2**31 + 5, 2**31 + 6, 0, 2, 0, 3)
     address = torch.arange(2)[:, None, None], torch.as_tensor(samples)[:, None], 2**31 + 5, torch.arange(units)
     expected = stream.uniform(*address, dtype=getattr(torch, dtype)).numpy()
