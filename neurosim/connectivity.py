@@ -16,6 +16,7 @@ from neurosim.random import Stream
 from neurosim.types import Array, ConfigurationError, choice
 
 Shape = tuple[int, ...]
+DRAWN = 4_000_000  # pairs or edges drawn at once: all pairs of 100k neurons, or 100 M edges, would not fit
 
 
 class Connectivity(Protocol):
@@ -74,7 +75,7 @@ class FixedProbability:
 
     def edges(self, posts: int, pres: int, same: bool, stream: Stream, replica: int) -> tuple[Array, Array]:
         chosen_post, chosen_pre = [], []
-        rows = max(1, 4_000_000 // max(pres, 1))  # draws of at most 4 million pairs: 100k x 100k never exists at once
+        rows = max(1, DRAWN // max(pres, 1))
         for start in range(0, posts, rows):
             row = torch.arange(start, min(start + rows, posts))[
                 :, None
@@ -106,17 +107,22 @@ class FixedInDegree:
             raise ConfigurationError(
                 f"degree of FixedInDegree is {self.degree}, but only {pool} pre neurons can be chosen"
             )
-        chosen = _sample_rows(posts, pool, self.degree, stream, replica)
-        if exclude:  # skip the neuron itself: indices from its own on move up by one
-            chosen = chosen + (chosen >= np.arange(posts)[:, None])
-        return _sorted(np.repeat(np.arange(posts), self.degree), chosen.reshape(-1))
+        pre = np.empty((posts, self.degree), np.int32)
+        rows = max(1, DRAWN // self.degree)
+        for start in range(0, posts, rows):
+            own = np.arange(start, min(start + rows, posts))
+            chosen = _sample_rows(start, len(own), pool, self.degree, stream, replica)
+            if exclude:  # skip the neuron itself: indices from its own on move up by one
+                chosen += chosen >= own[:, None]
+            pre[own] = np.sort(chosen, axis=1)
+        return np.repeat(np.arange(posts, dtype=np.int32), self.degree), pre.reshape(-1)
 
 
-def _sample_rows(rows: int, pool: int, degree: int, stream: Stream, replica: int) -> Array:
-    """`[rows, degree]` indices below `pool`, distinct in each row (Floyd 1987: degree draws a row, whatever the
-    pool).
+def _sample_rows(first: int, rows: int, pool: int, degree: int, stream: Stream, replica: int) -> Array:
+    """`[rows, degree]` indices below `pool` from row `first` on, distinct in each row (Floyd 1987: degree draws a row,
+    whatever the pool).
     """
-    element = torch.arange(rows * degree)
+    element = torch.arange(first * degree, (first + rows) * degree)
     uniform = stream.uniform(replica=replica, element=element).numpy().reshape(rows, degree)
     chosen = np.empty((rows, degree), np.int64)
     for k in range(degree):

@@ -18,7 +18,7 @@ from neurosim.types import Array, ConfigurationError, Tensor
 @dataclass(frozen=True)
 class Edges:
     """All replicas' edges in one index: `post [E]` = replica * P + i, `pre [E]` = replica * Q + j; `counts [R]` edges
-    each.
+    each. int32 where that is enough.
     """
 
     post: Tensor
@@ -114,7 +114,7 @@ def per_edge(array: Tensor, edges: Edges, listed: bool, size: tuple[int, int], r
     if array.dim() == 0:
         return array.expand(edges.post.shape).clone()
     full = _fill(array, (edges.counts[0],) if listed else size, replicas, what).reshape(-1)
-    return full if listed else full[edges.post * size[1] + edges.pre % size[1]]
+    return full if listed else full[edges.post.long() * size[1] + edges.pre % size[1]]
 
 
 def per_synapse(synapses: Synapses, value: Any, replicas: int, what: str) -> Tensor:
@@ -214,9 +214,17 @@ def _full_edges(posts: int, pres: int, replicas: int) -> Edges:
 def _concatenate(
     parts: list[tuple[Array, Array]], posts: int, pres: int, dense: tuple[int, int] | None = None
 ) -> Edges:
-    post = np.concatenate([post + replica * posts for replica, (post, _) in enumerate(parts)])
-    pre = np.concatenate([pre + replica * pres for replica, (_, pre) in enumerate(parts)])
+    kind: Any = np.int32 if max(posts, pres) * len(parts) < 2**31 else np.int64  # 100 million edges: 0.8, not 1.6 GB
+    post = _joined([post for post, _ in parts], posts, kind)
+    pre = _joined([pre for _, pre in parts], pres, kind)
     return Edges(torch.from_numpy(post), torch.from_numpy(pre), tuple(len(part[0]) for part in parts), dense)
+
+
+def _joined(parts: list[Array], units: int, kind: Any) -> Array:
+    """Indices within replicas as indices over all of them."""
+    if len(parts) == 1:
+        return parts[0].astype(kind, copy=False)
+    return np.concatenate([part.astype(kind) + kind(replica * units) for replica, part in enumerate(parts)])
 
 
 def _edges(

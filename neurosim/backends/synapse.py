@@ -13,6 +13,7 @@ Activity is `[R, B, N]`. Each class brings post and pre values to the shape of i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -130,13 +131,29 @@ class SparseOperation:
         edges: Edges = synapses.edges  # type: ignore[assignment]
         self.name, self.counts = synapses.name, edges.counts
         self.replicas, self.posts, self.pres = replicas, synapses.post.units, synapses.pre.units
-        self.post_index, self.pre_index = edges.post.to(device), edges.pre.to(device)
+        self.edges = edges
         self.delay = synapses.delay.to(device) if isinstance(synapses.delay, Tensor) else synapses.delay
         self.levels = sorted(set(self.delay.tolist())) if isinstance(self.delay, Tensor) else []
         self.combine = synapses.combine
         self.device = device
-        self._order = torch.argsort(self.post_index * self.pres * replicas + self.pre_index, stable=True)
-        self._edge_replica = torch.repeat_interleave(torch.arange(replicas), torch.tensor(edges.counts)).to(device)
+
+    # Made when first asked for: a backend that delivers by itself needs none of them (4 GB for 100 million edges).
+
+    @cached_property
+    def post_index(self) -> Tensor:
+        return self.edges.post.to(self.device, torch.int64)
+
+    @cached_property
+    def pre_index(self) -> Tensor:
+        return self.edges.pre.to(self.device, torch.int64)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        return torch.argsort(self.post_index * self.pres * self.replicas + self.pre_index, stable=True)
+
+    @cached_property
+    def _edge_replica(self) -> Tensor:
+        return torch.repeat_interleave(torch.arange(self.replicas), torch.tensor(self.counts)).to(self.device)
 
     def _flat(self, value: Tensor, units: int) -> Tensor:
         return value.expand(self.replicas, value.shape[1], units).transpose(0, 1).flatten(1)  # [B, R * N]

@@ -30,7 +30,7 @@ class Entries:
             rows = torch.arange(weight.shape[1]).expand(weight.shape)
             return rows, torch.full_like(rows, -1)
         if edges is not None:
-            return edges.post % synapses.post.units, edges.pre % synapses.pre.units
+            return edges.post.long() % synapses.post.units, edges.pre.long() % synapses.pre.units
         axes = [torch.arange(length) for length in weight.shape[1:]]
         if len(axes) == 1:
             return axes[0].expand(weight.shape), axes[0].expand(weight.shape)

@@ -86,7 +86,7 @@ def _wired(synapses: Synapses, unit: int) -> Tensor:
     result = torch.zeros(synapses.post.units, dtype=torch.bool)
     if synapses.edges is not None:
         edges = synapses.edges
-        result[edges.post[(edges.pre == unit) & (edges.post < synapses.post.units)]] = True
+        result[edges.post[(edges.pre == unit) & (edges.post < synapses.post.units)].long()] = True
     elif synapses.kind == "one_to_one":
         result[unit] = True
     elif synapses.kind == "convolution":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.edges import Edges, Level, no_edges
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -43,8 +44,10 @@ class Delivery:
         self.by_events = by_post or (synapses.kind == "sparse" and not self.reason and self._spikes())
         rates = not self._spikes() and synapses.projection.release is None
         self.gathers = synapses.kind == "sparse" and not self.reason and rates and not learns
-        self.levels: list[tuple[int, Array]] = []  # edges: delay, and where the edges of each pre neuron begin
-        self.layouts: list[tuple[int, Layout]] = []  # the same of edges that are gathered
+        self.edges: Edges
+        self.levels: list[Level] = []
+        self.layouts: list[tuple[int, Layout]] = []  # delays of edges that are gathered, and where these lie
+        self.made: list[Kernel] = []  # those that deliver along edges by pre neuron
         self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
         self.weight: Array | None = None
         self.bias: Array | None = None
@@ -79,20 +82,16 @@ class Delivery:
             return np.zeros((replicas, synapses.pre.units, synapses.post.units), dtype), bias
         if synapses.kind == "one_to_one" or self.transposed:
             return np.zeros((replicas, synapses.post.units), dtype), bias  # transposed: the other's weight is read
-        edges: Any = synapses.edges
-        post, pre = edges.post.numpy(), edges.pre.numpy()
-        delay = synapses.delay.numpy() if isinstance(synapses.delay, Tensor) else np.full(len(post), synapses.delay)
         if self.gathers:
-            self.order = self._layouts(post, pre, delay)
-            return np.zeros(len(post), dtype), bias
-        self.order = np.lexsort((post, pre, delay))
-        self.post = (post[self.order] % synapses.post.units).astype(np.int32)
-        for level in np.unique(delay):
-            chosen = np.flatnonzero(delay[self.order] == level)
-            counts = np.bincount(pre[self.order[chosen]], minlength=replicas * synapses.pre.units)
-            pointer = chosen[0] + np.concatenate(([0], np.cumsum(counts)))
-            self.levels.append((int(level), pointer.astype(np.int64)))
-        return np.zeros(len(post), dtype), bias
+            return np.zeros(self._layouts(), dtype), bias
+        self.edges = self.work.edges(synapses)
+        self.levels, self.post = self.edges.levels, self.edges.post
+        return np.zeros(1 if synapses.projection.rule is None else len(self.post), dtype), bias
+
+    @property
+    def order(self) -> Array:
+        """Which edge is at each place."""
+        return self._gathered if self.gathers else self.edges.order
 
     @property
     def by_pre(self) -> Array | None:
@@ -117,8 +116,12 @@ class Delivery:
             for block, place in self.homes or ():
                 block[place] = address
 
-    def _layouts(self, post: Array, pre: Array, delay: Array) -> Array:
-        """One layout per delay; the order of all edges."""
+    def _layouts(self) -> int:
+        """Make one layout per delay; the number of edges."""
+        edges, steps = self.synapses.edges, self.synapses.delay
+        assert edges is not None
+        post, pre = edges.post.numpy(), edges.pre.numpy()
+        delay = steps.numpy() if isinstance(steps, Tensor) else np.full(len(post), steps)
         size = self.work.size[0], self.synapses.post.units, self.synapses.pre.units
         orders = [np.zeros(0, np.int64)]
         for level in np.unique(delay):
@@ -126,7 +129,8 @@ class Delivery:
             laid = layout(post[chosen], pre[chosen], size, LANES[str(self.work.dtype)])
             self.layouts.append((int(level), laid))
             orders.append(chosen[laid.order])
-        return np.concatenate(orders)
+        self._gathered = np.concatenate(orders)
+        return len(post)
 
     def refresh(self, learned: dict[str, Any], context: Context) -> None:
         """Take over the weights that deliver, where they are not those of the last time."""
@@ -139,12 +143,27 @@ class Delivery:
             if synapses.kind == "dense" and not self.by_post:
                 self._take(weight.transpose(-1, -2))
             elif synapses.kind == "sparse":
-                np.take(weight.numpy(), self.order, out=self.weight)
+                self._take_edges(weight.numpy())
             else:
                 self.weight[...] = weight.numpy()
         if bias is not None and bias is not self.seen[1] and self.bias is not None:
             self.bias[...] = bias.numpy()
         self.seen = weight, bias
+
+    def _take_edges(self, weight: Array) -> None:
+        """The weights of edges; a single one where spikes arrive, all are equal and no rule changes them."""
+        assert self.weight is not None
+        if self.gathers or self.synapses.projection.rule is not None:
+            np.take(weight, self.order, out=self.weight)
+            return
+        equal = bool((weight == weight[:1]).all())
+        if equal:
+            self.weight = weight[:1].copy() if len(weight) else np.zeros(1, self.work.dtype)
+        else:
+            self.weight = np.take(weight, self.order)
+        for kernel in self.made:
+            kernel.block[kernel.places["w"]] = self.weight.ctypes.data
+            kernel.block[kernel.places["steps"]] = 0 if equal else 1
 
     def kernels(self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery]) -> list[Kernel]:
         """The kernels that add to the port `out`; none where torch delivers."""
@@ -175,15 +194,13 @@ class Delivery:
         if self.layouts:
             return self._gathering(shape, out, first)
         source, events = work.buffer(self.source), work.spikes(self.source) if self.by_events else None
-        made = []
-        nothing = 1, np.zeros(work.size[0] * shape[2] + 1, np.int64)  # no edge at all: the port is cleared
-        levels = self.levels or [nothing]
-        for number, (delay, pointer) in enumerate(levels):
+        levels = self.levels or [no_edges(work.size[0] * shape[2], 1)]
+        for number, level in enumerate(levels):
             bias = self.bias if number == len(levels) - 1 else None
-            edges = pointer, self.post, self.weight
             fresh = first and number == 0
-            made.append(kernels.sparse(str(work.dtype), shape, source, delay, events, *edges, bias, out, fresh))
-        return made
+            ends = self.post, self.weight, bias, out, fresh
+            self.made.append(kernels.sparse(str(work.dtype), shape, source, level, events, *ends))
+        return self.made
 
     def _gathering(self, shape: tuple[int, int, int], out: Buffer, first: bool) -> list[Kernel]:
         assert self.weight is not None

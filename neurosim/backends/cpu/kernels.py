@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.backends.cpu.edges import Level
 from neurosim.backends.cpu.noise import LANES, normal, uniform, uniforms
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
@@ -384,23 +385,24 @@ def sparse(
     dtype: str,
     size: tuple[int, int, int],
     source: Buffer,
-    delay: int,
+    level: Level,
     events: Array | None,
-    pointer: Array,
     post: Array,
     weight: Array,
     bias: Array | None,
     out: Buffer,
     first: bool,
 ) -> Kernel:
-    """o_post += w x_pre along edges sorted by pre; `pointer [R * Q + 1]` (from edge), `post [E]`, `weight [E]`.
+    """o_post += w x_pre along edges sorted by pre; `post [E]`, `weight [E]`.
 
-    With `events`, only the neurons that spiked `delay` steps ago are visited; else all whose value is not zero.
+    With `events`, only the neurons that spiked `delay` steps ago are visited; else all whose value is not zero. Where
+    all weights are equal, `weight` has a single entry and "steps" is 0: a third of what has to be read.
     """
-    writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, delay, bias, out)
+    writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, level.delay, bias, out)
+    writer.number("steps", 1)
     if events is not None:
         writer.place("e_at", events, "delay")
-    writer.array("start", pointer, "integers")
+    writer.array("start", level.pointer, "indices" if level.pointer.itemsize == 4 else "integers")
     writer.array("post", post, "indices")
     writer.array("w", weight)
     _clear_port(writer, first)
@@ -412,8 +414,14 @@ def sparse(
         writer.line("for j in range(Q):", 3)
     writer.line("value = x[u(j)]", 4)
     writer.line("if value != real(0):", 4)
-    writer.line("for edge in range(start[u(r * Q + j)], start[u(r * Q + j + 1)]):", 5)
-    writer.line("o[u(post[u(edge)])] += w[u(edge)] * value", 6)
+    writer.line("low, high = np.int64(start[u(r * Q + j)]), np.int64(start[u(r * Q + j + 1)])", 5)
+    writer.line("if steps == 0:", 5)
+    writer.line("each = w[0] * value", 6)
+    writer.line("for edge in range(low, high):", 6)
+    writer.line("o[u(post[u(edge)])] += each", 7)
+    writer.line("else:", 5)
+    writer.line("for edge in range(low, high):", 6)
+    writer.line("o[u(post[u(edge)])] += w[u(edge)] * value", 7)
     _add_bias(writer, bias)
     return writer.done()
 

@@ -144,7 +144,8 @@ class Plastic:
         if kind == "sparse":
             synaptic.post = self.delivery.post
             size = replicas * synapses.pre.units + 1
-            synaptic.pointer = self.delivery.levels[0][1] if self.delivery.levels else np.zeros(size, np.int64)
+            levels = self.delivery.levels
+            synaptic.pointer = levels[0].pointer.astype(np.int64) if levels else np.zeros(size, np.int64)
         shape: tuple[int, ...] = (batch, len(weight)) if kind == "sparse" else (replicas, batch, *synaptic.size[3:1:-1])
         if kind == "one_to_one":
             shape = (replicas, batch, synapses.post.units)

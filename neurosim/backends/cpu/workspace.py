@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosim.backends.cpu.edges import Edges
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.backends.moment import Moment
+from neurosim.backends.resolve import Synapses
 from neurosim.types import Array, Tensor
 
 
@@ -25,6 +27,7 @@ class Workspace:
         self.dtype = np.dtype(dtype)
         self.buffers: dict[str, Buffer] = {}
         self.events: dict[str, Array] = {}
+        self._edges: dict[str, Edges] = {}
         self._views: dict[tuple[str, int], Tensor] = {}
         self.one = torch.ones(1, 1, 1, dtype=getattr(torch, dtype))
         self.zero = torch.zeros_like(self.one)
@@ -47,6 +50,16 @@ class Workspace:
             shape = (self.buffer(label).slots, *self.size, self.width(label) + 1)
             self.events[label] = np.zeros(shape, np.int32)
         return self.events[label]
+
+    def edges(self, synapses: Synapses) -> Edges:
+        """The edges of a projection by pre neuron, sorted once."""
+        if synapses.name not in self._edges:
+            given, delay, units = synapses.edges, synapses.delay, synapses.post.units
+            assert given is not None
+            steps = delay.numpy() if isinstance(delay, Tensor) else delay
+            size = self.size[0], units, synapses.pre.units
+            self._edges[synapses.name] = Edges(given.post.numpy(), given.pre.numpy(), steps, size, (0, units))
+        return self._edges[synapses.name]
 
     def view(self, label: str, step: int) -> Tensor:
         """The values `[R, B, N]` of a step as a tensor that shares the place."""

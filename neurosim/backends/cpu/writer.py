@@ -46,6 +46,7 @@ class Kernel:
     drives: dict[str, tuple[int, bool]]  # drive -> (place in the block, held)
     starts: tuple[int, ...]  # places in the block that take the clock of the run's first step
     spans: tuple[int, ...]  # places in the block that take the number of steps for which a batch is shown
+    places: dict[str, int]  # of numbers and addresses in the block
 
     def begin(self, clock: int, span: int) -> None:
         """A run begins at `clock`, in which each batch is shown for `span` steps."""
@@ -75,6 +76,7 @@ class Writer:
         self.drives: dict[str, tuple[int, bool]] = {}
         self.starts: list[int] = []
         self.spans: list[int] = []
+        self.places: dict[str, int] = {}
         self.parts: list[str] = [dtype]
         self.scope: dict[str, Any] = {
             "carray": carray, "integers": machine.integers, "indices": machine.indices,
@@ -85,6 +87,7 @@ class Writer:
 
     def number(self, name: str, value: int) -> None:
         """An integer."""
+        self.places[name] = len(self.block)
         self.head.append(f"{name} = p[{len(self.block)}]")
         self.block.append(int(value))
 
@@ -104,12 +107,14 @@ class Writer:
     def array(self, name: str, array: Array, kind: str = "reals") -> None:
         """A whole array, by its flat index."""
         self.keeps.append(array)
+        self.places[name] = len(self.block)
         self.head.append(f"{name} = carray({kind}(p[{len(self.block)}]), (1,))")
         self.block.append(array.ctypes.data)
 
     def address(self, name: str, array: Array) -> None:
         """Where an array begins."""
         self.keeps.append(array)
+        self.places[name] = len(self.block)
         self.head.append(f"{name} = p[{len(self.block)}]")
         self.block.append(array.ctypes.data)
 
@@ -175,4 +180,5 @@ class Writer:
         text = "\n".join([*lines, *("    " + line for line in self.head), *self.body]) + "\n"
         made = compiled(text, self.scope, tuple(self.parts))
         block = np.array(self.block, np.int64)
-        return Kernel(made.address, block, tuple(self.keeps), self.drives, tuple(self.starts), tuple(self.spans))
+        starts, spans = tuple(self.starts), tuple(self.spans)
+        return Kernel(made.address, block, tuple(self.keeps), self.drives, starts, spans, self.places)

@@ -211,7 +211,7 @@ class TileKernel:
         assert edges is not None
         for name, index in (("post", edges.post), ("pre", edges.pre)):
             self.text.argument(f"{name}_index", index.to(self.builder.values.device))
-            self.before.append(f"{name} = tl.load({name}_index + at, mask=mask, other=0)")
+            self.before.append(f"{name} = tl.load({name}_index + at, mask=mask, other=0).to(tl.int64)")
         self.text.argument("N", self.units[1])
         self.before.append("r, i, j = post // P, post % P, pre % N")
 
