@@ -58,6 +58,15 @@ def test_every_connectivity(wire):
     assert results[1][2]["output.spike"].any()
 
 
+def test_parameters_that_differ_by_neuron_and_replica():
+    network = Network([Population("cells", SIZE, LIF(tau_mem=Uniform(5.0, 20.0), v_th=Uniform(0.5, 1.0)))], [])
+    drives = {"cells": torch.full((STEPS, 2, SIZE), 0.2)}
+    results = both(network, Phase("p", STEPS, drives), [Probe("cells", "v")], batch=2, replicas=3, backend="triton")
+    agree(results, 1e-11)
+    rows = results[1][2]["cells.v"]
+    assert not np.array_equal(rows[:, 0], rows[:, 1])
+
+
 def test_chunks_of_any_length_give_the_same_bits(monkeypatch):
     network = layers(connectivity=FixedInDegree(5), delay=1.0)
     probes = [Probe("output", "v", every=4), Probe("hidden", "spike", events=True)]
