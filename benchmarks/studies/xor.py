@@ -1,4 +1,4 @@
-"""BioHSIC on XOR, rate and spiking, with its nulls: python benchmarks/studies/xor.py (about 20 minutes on one core)."""
+"""BioHSIC on XOR, rate and spiking, with its nulls: python benchmarks/studies/xor.py (two minutes on one core)."""
 
 from pathlib import Path
 
