@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neurosim.backends.moment import label, over_channels
-from neurosim.backends.needs import CONSTANT, leaves, released_by
+from neurosim.backends.gradient.scans import Filter
+from neurosim.backends.moment import over_channels
+from neurosim.backends.needs import CONSTANT, released_by
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
 from neurosim.backends.symbolic import straight_line
@@ -16,6 +17,7 @@ from neurosim.backends.tape import Tape
 from neurosim.backends.triton.delivery import Delivery, Feed
 from neurosim.backends.triton.edges import EdgeDelivery, SpikeList
 from neurosim.backends.triton.graphs import Graphs
+from neurosim.backends.triton.labels import Labels
 from neurosim.backends.triton.learning import Learn
 from neurosim.backends.triton.products import Products, is_product
 from neurosim.backends.triton.scan import Noise, Scan, ScanKernel, Step
@@ -29,25 +31,9 @@ from neurosim.random import Stream
 from neurosim.recorder import Probe
 from neurosim.rule import ThreeFactorRule
 from neurosim.types import Tensor
-from neurosim.vocabulary import where
 
 if TYPE_CHECKING:
     from neurosim.backends.triton.simulator import Triton
-
-
-def _sum(x: Any, value: Any, decay: Any, gain: Any) -> Any:
-    return decay * x + value
-
-
-def _mean(x: Any, value: Any, decay: Any, gain: Any) -> Any:
-    return decay * x + gain * value
-
-
-def _nearest(x: Any, value: Any, decay: Any, gain: Any) -> Any:
-    return where(value > 0.0, value, decay * x)
-
-
-TRACES = {"sum": _sum, "mean": _mean, "nearest": _nearest}
 
 
 class Builder:
@@ -68,11 +54,8 @@ class Builder:
         self.learners: list[Learn] = []
         self.reasons: list[str] = []
         self.arriving: dict[str, list[tuple[Delivery | Feed, str]]] = {}
-        self.drives = self._drives()
-        self.shown = set(self._shown())
-        self.fed = self._fed()
-        self.filled = {f"{s.post.name}.{s.port}" for s in self._active()} | self.fed
-        self.made = self._made()
+        self.labels = Labels(simulator, phase, tape)
+        self.drives, self.made = self.labels.drives, self.labels.made
         self._buffers()
         self.operations = list(self._operations())
         self.groups = groups(self.operations)
@@ -81,87 +64,12 @@ class Builder:
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
-    def _active(self) -> Iterator[Synapses]:
-        silent = self.phase.silent
-        return (synapses for synapses in self.plan.synapses.values() if synapses.name not in silent)
-
-    def _drives(self) -> dict[str, list[str]]:
-        """Port label -> names of the drives that are added to it, in order."""
-        drives: dict[str, list[str]] = {}
-        places: dict[str, int] = {}
-        for target in self.phase.drive:
-            name, _, port = target.partition(".")
-            place = places[name] = places.get(name, -1) + 1
-            port = port or self.plan.network[name].neuron.ports[0]
-            drives.setdefault(f"{name}.{port}", []).append(f"{name}#{place}")
-        return drives
-
-    def _fed(self) -> set[str]:
-        """Driven ports that something else than the population's step reads: the drive goes by way of the buffer."""
-        read = {f"{p.name}.{port}" for p in self.plan.network.populations for port in p.neuron.ports}
-        return {port for port in self.drives if port not in read or port in self.shown}
-
-    def _shown(self) -> Iterator[str]:
-        """Labels that have to be there for something other than the step that makes them or takes them in."""
-        yield from self.simulator.memories
-        for synapses in self._active():
-            released = synapses.projection.release is not None
-            yield f"{released_by(synapses.name)}.released" if released else f"{synapses.pre.name}.{synapses.sent}"
-        for synapses, rule in self.simulator.learning.local:
-            yield from self._read_by(synapses, rule)
-        for probe in self.tape.probes:
-            if self.plan.network.has(probe.target):
-                yield probe.key
-        for population in self.plan.network.populations:
-            if population.lateral is not None:
-                axon = f"{population.name}.{population.axon}"
-                yield from (axon, f"{axon}|raw")
-        for source, _, _, _ in self.simulator.filters:
-            if not self._within(source):
-                yield source
-
-    @staticmethod
-    def _read_by(synapses: Synapses, rule: ThreeFactorRule) -> Iterator[str]:
-        """Labels that a rule reads."""
-        for end, factors in ((synapses.post, rule.post_factors()), (synapses.pre, rule.pre_factors())):
-            yield from (label(end.name, leaf) for factor in factors for leaf in leaves(factor))
-        if synapses.has_bias:
-            yield from (label(CONSTANT, leaf) for factor in rule.pre_factors() for leaf in leaves(factor))
-
-    def _within(self, source: str) -> bool:
-        """Is a label made by the step of its population (and not behind a lateral, nor taught)?"""
-        name, _, field = source.partition(".")
-        field = field.split("~")[0]
-        if not self.plan.network.has(name):
-            return False
-        population = self.plan.network[name]
-        behind = population.lateral is not None and field == population.axon
-        return not behind and field not in population.neuron.teaching
-
-    def units(self, name: str) -> int:
-        """Units of a label."""
-        owner = name.split(".")[0]
-        if owner.startswith("release/"):
-            return self.plan.synapses[owner.removeprefix("release/")].pre.units
-        return self.plan.network[owner].units if owner != CONSTANT else 1
-
-    def _made(self) -> set[str]:
-        """Labels that are made in this phase."""
-        made = set(self.filled)
-        for population in self.plan.network.populations:
-            neuron = population.neuron
-            made |= {f"{population.name}.{field}" for field in (*neuron.states, *neuron.outputs)}
-            if population.lateral is not None:
-                made.add(f"{population.name}.{population.axon}|raw")
-        made |= {own for _, own, _, _ in self.simulator.filters}
-        return made | {f"{released_by(name)}.released" for name in self.simulator.releases}
-
     def _buffers(self) -> None:
-        for name in sorted(self.shown | self.filled | {own for _, own, _, _ in self.simulator.filters}):
+        for name in sorted(self.labels.shown | self.labels.filled | {own for _, own, _, _ in self.simulator.filters}):
             depth = self.simulator.memories.get(name, 0)
             constant = name.startswith(f"{CONSTANT}.") and "~" not in name
             if not constant and (name in self.made or depth):
-                self.values.make(name, self.units(name), depth)
+                self.values.make(name, self.labels.units(name), depth)
 
     # ---- operations, in the order of a step -------------------------------------------------------------------------
 
@@ -194,7 +102,7 @@ class Builder:
         for synapses in self.plan.driving[name]:
             if synapses.name not in self.phase.silent:
                 yield self._deliver(synapses)
-        for port in sorted(self.fed):
+        for port in sorted(self.labels.fed):
             if port.startswith(f"{name}."):
                 yield self._arriving(Feed(self, port), "sum")
         yield self._scan(name)
@@ -256,12 +164,12 @@ class Builder:
             (*((f"{name}.{state}",) for state in neuron.states), *outputs),
         )
         followers = [
-            self._release(own) for own, release in self._releases(name) if self._within(f"{name}.{release.sent}")
+            self._release(own) for own, release in self._releases(name) if self.labels.within(f"{name}.{release.sent}")
         ]
         followers += [
             self._trace(*one)
             for one in self.simulator.filters
-            if one[0].startswith(f"{name}.") and self._within(one[0])
+            if one[0].startswith(f"{name}.") and self.labels.within(one[0])
         ]
         return self._separate(f"integrate {name}", population.units, [step, *followers])
 
@@ -286,15 +194,15 @@ class Builder:
         )
 
     def _trace(self, source: str, own: str, mode: str, decay: float) -> Step:
-        code = straight_line(TRACES[mode], ("x", "value", "decay", "gain"))
+        code = straight_line(Filter(mode).step, ("x", "value", "decay", "gain"))
         value: Any = 1.0 if source.startswith(f"{CONSTANT}.") and "~" not in source else source
         return Step(code, (("trace", own, ""),), (value, decay, 1.0 - decay), ((own,),))
 
     def _later_traces(self) -> Iterator[Operation]:
         """Traces of what laterals, teaching projections and the constant end of a bias bring."""
         for one in self.simulator.filters:
-            if not self._within(one[0]):
-                yield self._separate(f"trace {one[1]}", self.units(one[1]), [self._trace(*one)])
+            if not self.labels.within(one[0]):
+                yield self._separate(f"trace {one[1]}", self.labels.units(one[1]), [self._trace(*one)])
 
     def _separate(self, name: str, units: int, steps: list[Step]) -> Operation:
         """Steps over the same units as one operation."""
@@ -302,7 +210,7 @@ class Builder:
         written = {one for step in steps for labels in step.labels for one in labels}
         buffers = self.values.buffers
         kernel = ScanKernel(
-            Scan(units, steps, {port: self.drives[port] for port in read & set(self.drives) - self.fed}),
+            Scan(units, steps, {port: self.drives[port] for port in read & set(self.drives) - self.labels.fed}),
             self.values,
             written=lambda one: one in buffers,
             delivered=lambda one: one in buffers and one in self.made,
@@ -346,7 +254,7 @@ class Builder:
         probes = self._probes(synapses.name)
         learner = self._learner(synapses, rule)
         self.learners.append(learner)
-        reads = set(self._read_by(synapses, rule))
+        reads = set(self.labels.read_by(synapses, rule))
         post = synapses.post
         if rule.modulator.of_output and post.lateral is not None and not isinstance(post.lateral, Pullback):
             reads |= {f"{post.name}.{post.axon}", f"{post.name}.{post.axon}|raw"}
@@ -444,7 +352,7 @@ class Builder:
     def _keep(self, count: int) -> None:
         """Hand what probes of populations ask for to the tape."""
         for probe in (one for one in self.tape.probes if self.plan.network.has(one.target)):
-            size = (self.values.size[0], count, self.values.size[1], self.units(probe.key))
+            size = (self.values.size[0], count, self.values.size[1], self.labels.units(probe.key))
             if probe.key in self.values.buffers:
                 rows = self.values.buffers[probe.key].steps(0, count)
             else:

@@ -26,7 +26,7 @@ class SpikeList:
 
     def __init__(self, builder: Builder, source: str):
         self.builder, self.source = builder, source
-        values, units = builder.values, builder.units(source)
+        values, units = builder.values, builder.labels.units(source)
         device = values.device
         self.index = torch.zeros(
             values.size[0] * values.size[1] * values.steps * units, dtype=torch.int64, device=device
