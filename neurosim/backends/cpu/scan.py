@@ -19,26 +19,19 @@ import torch
 from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.program import run_shares, shares_of
 from neurosim.backends.cpu.writer import Kernel, Writer
-from neurosim.backends.derivative import Pullback, pullback
+from neurosim.backends.derivative import Pullback
+from neurosim.backends.gradient.step import Sources, StepThroughTime
 from neurosim.types import Array, Tensor
 
 MOST_KEPT = 2**26  # bytes of old states that are kept for all steps; beyond, they are made again in blocks
 BLOCK = 2**20  # bytes of a block's states, which stay in the second cache (measured: 2048 units, 95 instead of 160 ms)
 
-Sources = Sequence[Sequence[Tensor]]  # by port: what arrives there, to be added
 
-
-class Scan:
-    """The step of a neuron (or of a release, a trace): `model` has `step`, maybe `surrogate`; `states` and `ports` are
-    their numbers. Places are those of the step: among its arguments states, ports, draws, constants; among its results
-    states, outputs.
-    """
+class Scan(StepThroughTime):
+    """A step through time as compiled loops."""
 
     def __init__(self, dtype: str, model: Any, constants: tuple[Any, ...], units: int, states: int, ports: int):
-        self.dtype, self.model, self.constants, self.units = dtype, model, constants, units
-        self.step, self.surrogate = model.step, getattr(model, "surrogate", None)
-        self.states, self.ports = states, ports
-        self.results = len(getattr(model, "outputs", ())) + states
+        super().__init__(dtype, model, constants, units, states, ports)
         self._kernels: dict[Any, Kernel] = {}
 
     def __call__(
@@ -62,13 +55,6 @@ class Scan:
         else:
             made = tuple(torch.from_numpy(array) for array in call.forward())
         return dict(zip(wanted, made, strict=True)), call.final()
-
-    def pullback(self, inputs: tuple[int, ...], outside: tuple[int, ...], through_time: bool) -> Pullback:
-        """The derivative from the results `outside` to the ports `inputs`."""
-        first = self.step.__code__.co_argcount - len(self.constants)
-        numbers = tuple(first + place for place, value in enumerate(self.constants) if np.ndim(value) == 0)
-        ports = tuple(self.states + port for port in inputs)
-        return pullback(self.step, self.states, ports, outside, self.surrogate is not None, numbers, through_time)
 
     # ---- kernels ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.derivative import Pullback, pullback
+from neurosim.backends.derivative import Pullback
+from neurosim.backends.gradient.step import Sources, StepThroughTime
 from neurosim.backends.symbolic import straight_line
 from neurosim.backends.triton.source import Kernel, Text, blocks
 from neurosim.backends.triton.words import Writing
@@ -21,20 +22,12 @@ from neurosim.types import Tensor
 BLOCK = 256
 AXES = "trbn"
 
-Sources = Sequence[Sequence[Tensor]]  # by port: what arrives there, to be added
 
-
-class Through:
-    """The step of a neuron (or of a release, a trace): `model` has `step`, maybe `surrogate`; `states` and `ports` are
-    their numbers. Places are those of the step: among its arguments states, ports, draws, constants; among its results
-    states, outputs.
-    """
+class Through(StepThroughTime):
+    """A step through time as Triton kernels."""
 
     def __init__(self, dtype: str, model: Any, constants: tuple[Any, ...], units: int, states: int, ports: int):
-        self.dtype, self.constants, self.units = dtype, constants, units
-        self.step, self.surrogate = model.step, getattr(model, "surrogate", None)
-        self.states, self.ports = states, ports
-        self.results = len(getattr(model, "outputs", ())) + states
+        super().__init__(dtype, model, constants, units, states, ports)
         self._kernels: dict[Any, Kernel] = {}
 
     def __call__(
@@ -57,13 +50,6 @@ class Through:
         else:
             made = tuple(call.forward(kept=False))
         return dict(zip(wanted, made, strict=True)), call.final
-
-    def pullback(self, inputs: tuple[int, ...], outside: tuple[int, ...], through_time: bool) -> Pullback:
-        """The derivative from the results `outside` to the ports `inputs`."""
-        first = self.step.__code__.co_argcount - len(self.constants)
-        numbers = tuple(first + place for place, value in enumerate(self.constants) if np.ndim(value) == 0)
-        ports = tuple(self.states + port for port in inputs)
-        return pullback(self.step, self.states, ports, outside, self.surrogate is not None, numbers, through_time)
 
     # ---- kernels ----------------------------------------------------------------------------------------------------
 
