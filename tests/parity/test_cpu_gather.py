@@ -8,8 +8,9 @@ from backends import DT, agree, both
 from neurosim.backends import compile
 from neurosim.backends.cpu import program
 from neurosim.backends.cpu.gather import LANES, layout
-from neurosim.backends.cpu.kernels import block_of, noise
+from neurosim.backends.cpu.kernels import noise
 from neurosim.backends.cpu.machine import drive
+from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.connectivity import EdgeList, FixedInDegree, FixedProbability
 from neurosim.network import Network, Population, Projection
@@ -144,10 +145,10 @@ def test_the_layout_is_a_permutation_that_keeps_replicas_apart():
 def test_uniform_numbers_have_the_bits_of_the_stream(dtype, units):
     stream, samples = Stream(7 + (11 << 32), "noise/x/uniform"), np.array([4, 2**32 - 1, 9])
     out = Buffer(np.full((1, 2, 3, units), -1.0, dtype))
-    kernel = noise(dtype, "uniform", stream.key, (3, units), "ids", out)
+    kernel = noise(dtype, "uniform", stream.key, (3, units), "ids", out, (0, units))
     kernel.feed("ids", np.broadcast_to(samples[None, :, None], (2, 3, 1)), 3)
     kernel.begin(2**31 + 5, 1)
-    drive(block_of([kernel]), 2**31 + 5, 2**31 + 6, 0, 2, 0, 3)
+    drive(table([kernel]), 2**31 + 5, 2**31 + 6, 0, 2, 0, 3)
     address = torch.arange(2)[:, None, None], torch.as_tensor(samples)[:, None], 2**31 + 5, torch.arange(units)
     expected = stream.uniform(*address, dtype=getattr(torch, dtype)).numpy()
     np.testing.assert_array_equal(out.array[0], expected)

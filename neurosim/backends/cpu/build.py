@@ -17,6 +17,7 @@ from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.factored import Factored
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
+from neurosim.backends.cpu.lists import Lists, collect
 from neurosim.backends.cpu.modulators import held_values, remember
 from neurosim.backends.cpu.program import Program
 from neurosim.backends.cpu.vectors import unchanged, vector, vectorised
@@ -37,6 +38,8 @@ from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
+
+STORED = 1024  # units below which a population's spikes are stored beside their list: cheaper than restoring them
 
 
 SAMPLES = "|samples"  # the drive that holds the ids of the samples
@@ -82,6 +85,7 @@ class Builder:
         self.recorders: dict[str, Kernel] = {}
         self.events: dict[str, EventRecorder] = {}
         self.collected: set[str] = set()  # labels whose units that are not zero are listed
+        self.listed_only: list[str] = []  # of these, those that have no other reader: their values are not stored
         self.filled: set[str] = set()  # ports at which something has arrived
         self.moment: WorkMoment | None = None
         self.context: Context
@@ -113,13 +117,19 @@ class Builder:
             return False
         return fits(synapses, next(p.chain for p in self.simulator.learning.parts[synapses.name] if p.name == "weight"))
 
+    def spread(self) -> None:
+        """At a run's end, write values that were only listed to their own place."""
+        for own in self.listed_only:
+            self.work.spread(own)
+
     # ---- what is read -----------------------------------------------------------------------------------------------
 
     def _wanted(self) -> Iterator[str]:
         """Labels that something other than their own neuron reads."""
-        yield from self.simulator.memories
+        by_list = {one.source for one in self.deliveries.values() if one.by_events}
+        yield from (name for name in self.simulator.memories if name not in by_list)
         for synapses in self.plan.synapses.values():
-            if synapses.name not in self.early:
+            if synapses.name not in self.early and not self.deliveries[synapses.name].by_events:
                 yield f"{synapses.pre.name}.{synapses.sent}"
             if synapses.projection.release is not None:
                 yield f"{released_by(synapses.name)}.released"
@@ -131,7 +141,8 @@ class Builder:
                 for end, factors in ((synapses.post, rule.post_factors()), (synapses.pre, rule.pre_factors())):
                     yield from (label(end.name, leaf) for factor in factors for leaf in leaves(factor))
         for probe in self.tape.probes:
-            yield probe.key
+            if not probe.events:
+                yield probe.key
         for population in self.plan.network.populations:
             if population.lateral is not None:
                 yield f"{population.name}.{population.axon}"
@@ -152,7 +163,8 @@ class Builder:
                 self.work.buffer(source).array[...] = 1.0
             size = self.batch, self.work.width(own)
             buffers = self.work.buffer(source), self.work.buffer(own)
-            self.result.add(kernels.trace(self.dtype, size, *buffers, mode, decay))
+            own_bounds = self.work.bounds(size[1])
+            self.result.add(kernels.trace(self.dtype, size, *buffers, mode, decay, own_bounds))
         self._learning()
         self._recording()
         self._share_weights()
@@ -185,41 +197,77 @@ class Builder:
             for drive in drives:
                 size = self.batch, cell.units
                 first = port not in self.filled
-                self.result.add(kernels.add_drive(self.dtype, size, drive, self.work.buffer(port), first))
+                out, bounds = self._port(port), self.work.bounds(cell.units)
+                self.result.add(kernels.add_drive(self.dtype, size, drive, out, first, bounds))
                 self.filled.add(port)
         inputs: list[Any] = [
-            given[port][0] if port in alone else self.work.buffer(port) if port in self.filled else None
+            given[port][0] if port in alone else self._port(port) if port in self.filled else None
             for port in cell.ports
         ]
         draws = [self._noise(name, kind) for kind in self.plan.neurons[name].draws]
-        states = [self.work.buffer(own) for own in cell.state_labels]
+        states = [self.work.state(own) for own in cell.state_labels]
+        remembered = {k: self.work.buffer(own) for k, own in enumerate(cell.state_labels) if own in self.work.memories}
         outputs = [self.work.buffer(own) if own in self.wanted else None for own in cell.outputs]
         if cell.lateral is not None:
             outputs[0] = self.work.buffer(f"{cell.outputs[0]}|raw")
         constants = tuple(self.plan.neurons[name].constants(self.plan.dt))
         size = self.batch, cell.units
         replaced = any(self.plan.synapses[one].pre.name == name for one in self.early)
-        if states or any(outputs) or not replaced:
-            self.result.add(
-                kernels.integrate(self.dtype, self.plan.neurons[name], constants, size, states, inputs, draws, outputs)
-            )
+        axon = f"{name}.{self.plan.network[name].axon}"
+        lists = self._lists(name, axon, outputs) if cell.lateral is None else {}
+        if states or any(outputs) or lists or not replaced:
+            model, bounds = self.plan.neurons[name], self.work.bounds(cell.units)
+            ends = states, inputs, draws, outputs, bounds, lists, remembered
+            self.result.add(kernels.integrate(self.dtype, model, constants, size, *ends))
         if cell.lateral is not None:
             self._lateral(name)
         for own in simulator.releases:
             if self.plan.synapses[own].pre.name == name:
                 self._release(own)
-        axon = f"{name}.{self.plan.network[name].axon}"
         if any(delivery.by_events and delivery.source == axon for delivery in self.deliveries.values()):
             self._collect(axon)
 
-    def _collect(self, label: str) -> Array:
+    def _port(self, port: str) -> Buffer:
+        """Where what arrives at a driving port lies: where nobody but its neurons reads it, part by part in the cache,
+        if all that arrives at the population can be run so.
+        """
+        passes = self._passes(port.partition(".")[0]) and port not in self.wanted
+        return self.work.passing(port) if passes else self.work.buffer(port)
+
+    def _passes(self, name: str) -> bool:
+        """Do deliveries and neurons follow each other on every part? What reads this step's values may only be first:
+        it waits for all parts of others.
+        """
+        arriving = [s for s in self.plan.driving[name] if s.name not in (*self.phase.silent, *self.early)]
+        parted = all(self.deliveries[synapses.name].parted for synapses in arriving)
+        return parted and all(synapses.shortest > 0 for synapses in arriving[1:])
+
+    def _lists(self, name: str, axon: str, outputs: list[Buffer | None]) -> dict[int, Lists]:
+        """The output that is listed while the neurons are integrated; it is stored too where it has other readers."""
+        wanted = {one.source for one in self.deliveries.values() if one.by_events}
+        wanted |= {probe.key for probe in self.tape.probes if probe.events}
+        labels = self.simulator.cells[name].outputs
+        for k, own in enumerate(labels):
+            if own in wanted:
+                self.collected.add(own)
+                outputs[k] = self.work.buffer(own) if own in self.wanted or not self._long(own) else None
+                if outputs[k] is None:
+                    self.listed_only.append(own)
+                return {k: self.work.lists(own)}
+        return {}
+
+    def _long(self, label: str) -> bool:
+        """Is it worth while not to store values, which a run's end has to restore from the lists?"""
+        return self.work.size == (1, 1) and self.work.width(label) >= STORED
+
+    def _collect(self, label: str) -> Lists:
         """The list of a label's units that are not zero, made once in a step."""
-        events = self.work.spikes(label)
+        lists = self.work.lists(label)
         if label not in self.collected:
             self.collected.add(label)
             size = self.batch, self.work.width(label)
-            self.result.add(kernels.collect(self.dtype, size, self.work.buffer(label), events))
-        return events
+            self.result.add(collect(self.dtype, size, self.work.buffer(label), lists))
+        return lists
 
     def _drives_of(self, name: str) -> dict[str, list[tuple[str, bool]]]:
         """Drives of a population by port label: (drive, held)."""
@@ -244,7 +292,8 @@ class Builder:
             return out
         key = Stream(self.plan.seed, f"noise/{name}/{kind}").key
         size = self.batch, self.work.width(name)
-        self.result.add(kernels.noise(self.dtype, kind, key, size, SAMPLES, out))
+        bounds = self.work.bounds(size[1])
+        self.result.add(kernels.noise(self.dtype, kind, key, size, SAMPLES, out, bounds))
         return out
 
     def _lateral(self, name: str) -> None:
@@ -278,10 +327,11 @@ class Builder:
         out = self.work.buffer(f"{own}.released")
         size = self.batch, synapses.pre.units
         constants = tuple(model.constants(self.plan.dt))
-        self.result.add(kernels.integrate(self.dtype, model, constants, size, states, [spikes], [], [out]))
+        ends: Any = (states, [spikes], [], [out], self.work.bounds(size[1]))
+        self.result.add(kernels.integrate(self.dtype, model, constants, size, *ends))
 
     def _deliver(self, synapses: Synapses, port: str, first: bool) -> None:
-        delivery, out = self.deliveries[synapses.name], self.work.buffer(port)
+        delivery, out = self.deliveries[synapses.name], self._port(port)
         found = delivery.kernels(out, first, self.deliveries)
         for kernel in found:
             self.result.add(kernel)
@@ -302,7 +352,8 @@ class Builder:
                 port = f"{population.name}.{name}"
                 if port not in self.filled and (port in self.wanted or port in self.work.buffers):
                     size = self.batch, population.units
-                    self.result.add(kernels.clear(self.dtype, size, self.work.buffer(port)))
+                    bounds = self.work.bounds(population.units)
+                    self.result.add(kernels.clear(self.dtype, size, self.work.buffer(port), bounds))
 
     def _learning(self) -> None:
         """Rules that have a kernel, then all others at once in torch."""

@@ -26,6 +26,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from neurosim.backends import words_numba
+from neurosim.backends.cpu.machine import ARGUMENTS
 from neurosim.surrogate import Surrogate
 from neurosim.vocabulary import WORDS
 
@@ -125,13 +126,13 @@ _done: dict[str, Any] = {}
 
 
 def compiled(text: str, bindings: dict[str, Any], parts: tuple[str, ...]) -> Any:
-    """`kernel` of `text` as a C function of six int64; `bindings` are its globals, described by `parts`."""
+    """`kernel` of `text` as a C function of int64 only; `bindings` are its globals, described by `parts`."""
     key = _hash(_machine(), text, *parts)
     if key not in _done:
         started = time.perf_counter()
         scope = {"__name__": __name__, **bindings}  # a module that a later process can import again
         exec(compile(text, f"<kernel {key}>", "exec"), scope)
-        made = _COMPILER(scope["kernel"], ((numba.int64,) * 6, numba.void), {}, {"error_model": "numpy"})
+        made = _COMPILER(scope["kernel"], ((numba.int64,) * ARGUMENTS, numba.void), {}, {"error_model": "numpy"})
         made._cache = Shelf(key)
         made.compile()
         Compilations.fresh += not made._cache_hits

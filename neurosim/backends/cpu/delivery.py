@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim.backends.cpu import kernels
-from neurosim.backends.cpu.edges import Edges, Level, no_edges
+from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -56,6 +56,12 @@ class Delivery:
             self.weight, self.bias = self._places()
         self.own = self.weight  # no state shares it
 
+    @property
+    def parted(self) -> bool:
+        """Can it be run part by part of the post population?"""
+        fixed = self.synapses.projection.rule is None
+        return self.synapses.kind == "sparse" and fixed and not self.reason and not self.gathers
+
     def _spikes(self) -> bool:
         return self.synapses.projection.release is None and self.synapses.sent == "spike"
 
@@ -84,7 +90,7 @@ class Delivery:
             return np.zeros((replicas, synapses.post.units), dtype), bias  # transposed: the other's weight is read
         if self.gathers:
             return np.zeros(self._layouts(), dtype), bias
-        self.edges = self.work.edges(synapses)
+        self.edges = self.work.edges(synapses, self.parted)
         self.levels, self.post = self.edges.levels, self.edges.post
         return np.zeros(1 if synapses.projection.rule is None else len(self.post), dtype), bias
 
@@ -173,14 +179,14 @@ class Delivery:
             return self._by_edges(out, first)
         synapses, work, delay = self.synapses, self.work, self.synapses.delay
         assert isinstance(delay, int)
-        source, dtype, batch = work.buffer(self.source), str(work.dtype), work.size[1]
-        if synapses.kind == "one_to_one":
-            size = batch, synapses.post.units
-            return [kernels.one_to_one(dtype, size, source, delay, self.weight, self.bias, out, first)]
+        dtype, batch = str(work.dtype), work.size[1]
         shape = batch, synapses.post.units, synapses.pre.units
         if self.by_post:
-            events = work.spikes(self.source)
-            return [kernels.deliver_by_list(dtype, shape, source, delay, events, self.weight, self.bias, out, first)]
+            lists = work.lists(self.source)
+            return [kernels.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)]
+        source = work.buffer(self.source)
+        if synapses.kind == "one_to_one":
+            return [kernels.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
         how = self.transposed, self._spikes()
@@ -193,13 +199,14 @@ class Delivery:
         shape = work.size[1], synapses.post.units, synapses.pre.units
         if self.layouts:
             return self._gathering(shape, out, first)
-        source, events = work.buffer(self.source), work.spikes(self.source) if self.by_events else None
-        levels = self.levels or [no_edges(work.size[0] * shape[2], 1)]
+        source = work.lists(self.source) if self.by_events else work.buffer(self.source)
+        bounds = self.edges.bounds if self.edges.bounds == work.bounds(shape[1]) else ()
+        levels = self.levels or [no_edges(work.size[0] * shape[2], self.edges.parts)]
         for number, level in enumerate(levels):
             bias = self.bias if number == len(levels) - 1 else None
             fresh = first and number == 0
-            ends = self.post, self.weight, bias, out, fresh
-            self.made.append(kernels.sparse(str(work.dtype), shape, source, level, events, *ends))
+            ends = self.post, self.weight, bias, out, fresh, bounds
+            self.made.append(sparse(str(work.dtype), shape, source, level, *ends))
         return self.made
 
     def _gathering(self, shape: tuple[int, int, int], out: Buffer, first: bool) -> list[Kernel]:

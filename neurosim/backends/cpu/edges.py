@@ -1,4 +1,4 @@
-"""Edges in the order in which spikes read them."""
+"""Edges in the order in which spikes read them, and the kernel that delivers along them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import cached_property
 import numba
 import numpy as np
 
+from neurosim.backends.cpu.lists import Lists, name_lists, visit
+from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
 MANY = 2**31  # edges from which on a pointer needs 64 bits
@@ -101,3 +103,72 @@ def _place(post, pre, which, posts, part, parts, free, found, order):  # type: i
         found[at] = i
         if len(order) > 0:
             order[at] = which[e] if len(which) > 0 else e
+
+
+def sparse(
+    dtype: str,
+    size: tuple[int, int, int],
+    source: Buffer | Lists,
+    level: Level,
+    post: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Buffer,
+    first: bool,
+    bounds: tuple[int, ...],
+) -> Kernel:
+    """o_post += w x_pre along edges sorted by pre, then post, over `size` (B, P, Q).
+
+    From lists, only the neurons that spiked `delay` steps ago are visited; else all whose value is not zero. Every part
+    of the post population has its own edges (`bounds` (): there is one part): no two threads add to one neuron, and the
+    order of sums is that of the pre neurons. Where all weights are equal, `weight` has a single entry and "steps" is 0:
+    a third of what has to be read.
+    """
+    writer = Writer(dtype)
+    writer.bounds, writer.units, writer.at_once = bounds, size[1], level.delay == 0
+    for name, value in zip("BPQ", size, strict=True):
+        writer.number(name, value)
+    writer.number("parts", max(1, len(bounds) - 1))
+    writer.number("delay", level.delay)
+    writer.number("steps", 1)
+    writer.array("start", level.pointer, "indices" if level.pointer.itemsize == 4 else "integers")
+    writer.array("post", post, "indices")
+    writer.array("w", weight)
+    writer.rows()
+    writer.values("o", out, units="P")
+    if first:
+        writer.line("for n in range(n0, n1):", 3)
+        writer.line("o[u(n)] = real(0)", 4)
+    if isinstance(source, Lists):
+        _visit_listed(writer, source)
+    else:
+        writer.values("x", source, "delay", units="Q")
+        writer.line("for j in range(Q):", 3)
+        writer.line("value = x[u(j)]", 4)
+        writer.line("if value != real(0):", 4)
+        _add_edges(writer, 5)
+    if bias is not None:  # after the products, as in the reference
+        writer.array("bias", bias)
+        writer.line("for n in range(n0, n1):", 3)
+        writer.line("o[u(n)] += bias[u(r * P + n)]", 4)
+    return writer.done()
+
+
+def _visit_listed(writer: Writer, lists: Lists) -> None:
+    name_lists(writer, lists, "delay")
+    visit(writer, 3)
+    writer.line("j = np.int64(listed[u(lists + n)])", 5)
+    writer.line("value = held[u(n)]", 5)
+    _add_edges(writer, 5)
+
+
+def _add_edges(writer: Writer, depth: int) -> None:
+    writer.line("own = (r * Q + j) * parts + part", depth)
+    writer.line("low, high = np.int64(start[u(own)]), np.int64(start[u(own + 1)])", depth)
+    writer.line("if steps == 0:", depth)
+    writer.line("each = w[0] * value", depth + 1)
+    writer.line("for edge in range(low, high):", depth + 1)
+    writer.line("o[u(post[u(edge)])] += each", depth + 2)
+    writer.line("else:", depth)
+    writer.line("for edge in range(low, high):", depth + 1)
+    writer.line("o[u(post[u(edge)])] += w[u(edge)] * value", depth + 2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neurosim.backends.cpu.lists import Lists, name_lists
 from neurosim.backends.cpu.plasticity import Synaptic, Text, begun, idle, spikes
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.resolve import Synapses
@@ -51,11 +52,11 @@ def _has_spike(term: Term) -> bool:
     return (spiking(term.post) or spiking(term.pre)) and not isinstance(term.gain, OfComponent | SynapseNoise)
 
 
-def learn_from_list(dtype: str, synaptic: Synaptic, events: Array, visits: Array) -> Kernel:
-    """The kernel of a step of learning; `events` are the lists of the pre neurons' spikes (`kernels.collect`), and
-    `visits [R, 2]` int64 counts spikes of pre and of post neurons.
+def learn_from_list(dtype: str, synaptic: Synaptic, lists: Lists, visits: Array) -> Kernel:
+    """The kernel of a step of learning; `lists` are those of the pre neurons' spikes, and `visits [R, 2]` int64 counts
+    spikes of pre and of post neurons.
     """
-    return _Listed(begun(dtype, synaptic), synaptic).by_list(events, visits)
+    return _Listed(begun(dtype, synaptic), synaptic).by_list(lists, visits)
 
 
 def dearer(visits: Array, posts: int, pres: int) -> bool:
@@ -67,7 +68,7 @@ def dearer(visits: Array, posts: int, pres: int) -> bool:
 class _Listed(Text):
     """Weights `[R, P, Q]`, one row of a batch."""
 
-    def by_list(self, events: Array, visits: Array) -> Kernel:
+    def by_list(self, lists: Lists, visits: Array) -> Kernel:
         writer, synaptic = self.writer, self.synaptic
         post = [[self._place(one, "post") for one in terms] for terms in synaptic.posts]
         pre = [[self._place(one, "pre") for one in terms] for terms in synaptic.pres]
@@ -80,7 +81,7 @@ class _Listed(Text):
         fired, arrived = spikes(synaptic.posts, post), spikes(synaptic.pres, pre)
         if arrived:
             delay = next(place.delay for places in synaptic.pres for place in places if place.spikes)
-            writer.place("arrived_at", events, str(delay))
+            names = lists, str(delay)
         row = self._change(post, pre, m, gain, ())
         column = self._change(post, pre, m, gain, fired)
         writer.line("count = real(earlier + t - first)")
@@ -91,8 +92,10 @@ class _Listed(Text):
             for name in self.rows[end]:
                 writer.row(name, f"{name}_at", f"r * {units}", 2)
         if arrived:
-            writer.line("listed = carray(indices(arrived_at + r * (Q + 1) * 4), (1,))", 2)
-            writer.line("visits[u(2 * r)] += listed[u(0)]", 2)
+            writer.line("b = 0", 2)
+            name_lists(writer, *names, depth=2)
+            writer.line("for s in range(lists):", 2)
+            writer.line("visits[u(2 * r)] += listed[u(s)]", 3)
         writer.line("for n in range(P):", 2)  # then columns: 15 entries of a row are in two pages, of a column in 15
         writer.line("h = u(n)", 3)
         for name in self.rows["post"]:
@@ -105,8 +108,9 @@ class _Listed(Text):
         self._lines("i = u(k)", row, 5)
         if arrived:
             writer.line("else:", 3)
-            writer.line("for k in range(1, listed[u(0)] + 1):", 4)
-            self._lines("i = u(listed[u(k)])", column, 5)
+            writer.line("for s in range(lists):", 4)
+            writer.line("for k in range(begin[u(s)], begin[u(s)] + listed[u(s)]):", 5)
+            self._lines("i = u(listed[u(lists + k)])", column, 6)
         return writer.done()
 
     def _lines(self, index: str, lines: list[str], depth: int) -> None:

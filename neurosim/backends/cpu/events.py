@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.lists import FIRST_EVENT, Lists, record_events
 from neurosim.backends.tape import Tape
 from neurosim.recorder import Probe
-from neurosim.types import Array
 
 CAPACITY = 2**22  # events of a stretch over all replicas and rows; memory that is never written is never taken
 
@@ -18,26 +17,28 @@ CAPACITY = 2**22  # events of a stretch over all replicas and rows; memory that 
 class EventRecorder:
     """Where a population's value is not zero, step after step, for one probe."""
 
-    def __init__(self, probe: Probe, dtype: str, size: tuple[int, int, int], events: Array, steps: int):
-        """`size` is (replicas, batch, units), `events` what `kernels.collect` writes, `steps` those of the phase."""
+    def __init__(self, probe: Probe, dtype: str, size: tuple[int, int, int], lists: Lists, steps: int):
+        """`size` is (replicas, batch, units), `steps` are those of the phase."""
         self.probe = probe
         replicas, batch, units = size
         self.stretch = max(1, min(steps, CAPACITY // (replicas * batch * units)))
-        self.count = np.zeros((replicas, batch), np.int64)
+        self.bounds = lists.bounds
+        self.count = np.zeros((replicas, batch, lists.parts), np.int64)
         self.rows = np.empty((replicas, batch, self.stretch * units, 2), np.int32)
-        self.kernel = kernels.record_events(dtype, (batch, units), events, self.count, self.rows)
+        self.kernel = record_events(dtype, (batch, units), lists, self.count, self.rows, self.stretch)
 
     def begin(self, clock: int) -> None:
         """A stretch begins at `clock`."""
         self.count[...] = 0
-        self.kernel.block[kernels.FIRST_EVENT] = clock
+        self.kernel.block[self.kernel.places[FIRST_EVENT]] = clock
 
     def take(self, tape: Tape) -> None:
         """Hand what was listed to the tape, in the order of time."""
-        clock = int(self.kernel.block[kernels.FIRST_EVENT])
+        clock = int(self.kernel.block[self.kernel.places[FIRST_EVENT]])
         parts = [np.zeros((0, 4), np.int64)]
-        for r, b in np.ndindex(self.count.shape):
-            step, unit = self.rows[r, b, : self.count[r, b]].T.astype(np.int64)
+        for r, b, part in zip(*np.nonzero(self.count), strict=True):
+            first = self.stretch * self.bounds[part]
+            step, unit = self.rows[r, b, first : first + self.count[r, b, part]].T.astype(np.int64)
             parts.append(np.stack((clock + step, np.full_like(step, r), np.full_like(step, b), unit), axis=1))
         found = np.concatenate(parts)
         tape.keep_events(self.probe, found[np.argsort(found[:, 0], kind="stable")])

@@ -16,10 +16,10 @@ import torch
 from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.formed import Formed, form
-from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.learning import Plastic
 from neurosim.backends.cpu.product import Kept, Product, Summand
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.moment import label
@@ -93,7 +93,7 @@ class Factored(Plastic):
             name: Product(self.builder.dtype, self.synaptic[name], summands, self.updates, self._moves(name))
             for name, summands in self.summands.items()
         }
-        self.backwards = block_of([one.backwards.kernel for summands in self.summands.values() for one in summands])
+        self.backwards = table([one.backwards.kernel for summands in self.summands.values() for one in summands])
         self.eligibilities: Any = {}
 
     def _moves(self, part: str) -> bool:

@@ -15,10 +15,10 @@ import torch
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.event_learning import dearer, learn_from_list
 from neurosim.backends.cpu.factors import Factors, Place
-from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.modulators import modulator_place
 from neurosim.backends.cpu.plasticity import COUNT, FORM, FORMED, FULL, Synaptic, apply, learn
+from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.needs import CONSTANT
@@ -103,8 +103,8 @@ class Plastic:
         builder = self.builder
         if part == "bias" or not self.delivery.by_post:
             return learn(builder.dtype, self.synaptic[part])
-        events = builder.work.spikes(self.delivery.source)
-        return learn_from_list(builder.dtype, self.synaptic[part], events, self.visits)
+        lists = builder.work.lists(self.delivery.source)
+        return learn_from_list(builder.dtype, self.synaptic[part], lists, self.visits)
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Plastic:
         """Make the gathered change, by kernels."""
         for part in self.parts:
             self.prepare(part.name, counts[part.name])
-        drive(block_of(list(self.apply.values())), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
+        drive(table(list(self.apply.values())), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
 
     def prepare(self, part: str, formed: int) -> None:
         """Tell the kernel of the update how many were made before, and over how many steps its change was gathered."""

@@ -76,7 +76,8 @@ def _broadcast(builder: Builder, synapses: Synapses, rule: ThreeFactorRule) -> P
     builder.broadcasts.append((drive, synapses, rule))
     out = builder.work.buffer(f"{synapses.post.name}.|{synapses.name}|broadcast")
     size = builder.batch, synapses.post.units
-    builder.result.add(add_drive(builder.dtype, size, (drive, True), out, True))
+    bounds = builder.work.bounds(synapses.post.units)
+    builder.result.add(add_drive(builder.dtype, size, (drive, True), out, True, bounds))
     return Place(out)
 
 

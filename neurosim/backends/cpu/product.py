@@ -9,9 +9,9 @@ import torch
 
 from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.formed import Rows
-from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.plasticity import Synaptic
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.types import Tensor
 
@@ -57,7 +57,7 @@ class Product:
         self.synaptic, self.summands = synaptic, summands
         self.kernel = outer.Gathered(dtype, synaptic, [one.pre is not None for one in summands], updates, elsewhere)
         self.weight = torch.from_numpy(synaptic.weight)
-        self.table = block_of([self.kernel.made])
+        self.table = table([self.kernel.made])
         self.single: dict[str, Tensor] = {}  # as large as the weight, of which one row per share is ever touched
 
     def _parts(self) -> Any:

@@ -7,7 +7,6 @@ rule without a kernel) stands between them as a Python call. Without such calls 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,14 +14,17 @@ from typing import Any
 
 import torch
 
-from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.machine import drive
+from neurosim.backends.cpu.schedule import table
+from neurosim.backends.cpu.team import OFFER, Pace, Team, pool
+from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.types import Array
 
 Call = Callable[[int], None]  # of the clock
 Share = tuple[int, int, int, int]  # replicas r0..r1, rows b0..b1
 
+PARALLEL_UNITS = 8_192  # of one network, below which threads that meet in every step cost more than they bring
 PARALLEL_WORK = 20_000  # units x rows x steps below which threads cost more than they bring
 
 
@@ -36,7 +38,9 @@ class Program:
     operations: list[Kernel | Call] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     final: set[int] = field(default_factory=set)
+    pace: Pace = field(default_factory=Pace)
     _segments: dict[bool, list[Array | Call]] = field(default_factory=dict)
+    _teams: dict[int, Team] = field(default_factory=dict)
     _fed: list[Kernel] | None = None
 
     @property
@@ -65,12 +69,20 @@ class Program:
                     waiting.append(operation)
                     continue
                 if waiting:
-                    found.append(block_of(waiting))
+                    found.append(table(waiting))
                     waiting = []
                 if operation is not None:
                     found.append(operation)
             self._segments[final] = found
         return self._segments[final]
+
+    def team(self, lanes: int) -> Team:
+        """That many threads for one network, where all of it is compiled."""
+        if lanes not in self._teams:
+            every = [one for place, one in enumerate(self.operations) if place not in self.final]
+            own = [one for one in every if isinstance(one, Kernel)]
+            self._teams[lanes] = Team([table(own, lane, lanes) for lane in range(lanes)])
+        return self._teams[lanes]
 
     def feed(self, drives: dict[str, Array], clock: int, span: int, rows: int) -> None:
         """This run's drives, its first step, and that `rows` of them are shown for `span` steps at a time."""
@@ -81,15 +93,18 @@ class Program:
                 kernel.feed(name, drives[name], rows)
             kernel.begin(clock, span)
 
-    def run(self, clock: int, steps: int, shares: Sequence[Share], end: int) -> None:
-        """Run `steps` steps from `clock` of a phase that stops before `end`; the shares in parallel while all of it is
-        compiled.
+    def run(self, clock: int, steps: int, shares: Sequence[Share], end: int, lanes: int) -> None:
+        """Run `steps` steps from `clock` of a phase that stops before `end`; while all of it is compiled, the shares in
+        parallel, or a single one by `lanes` threads if it has parts.
         """
         segments, stop = self.segments(), clock + steps
         final = stop == end and bool(self.final)
         if not any(callable(segment) for segment in segments):
-            for table in segments:
-                run_shares(table, clock, stop - final, shares)
+            for calls in segments:
+                if lanes > 1 and list(shares) == [(0, 1, 0, 1)] and any(len(one.bounds) > 2 for one in self.kernels):
+                    self.pace.run(self.team(lanes), calls, clock, stop - final - clock)
+                else:
+                    run_shares(calls, clock, stop - final, shares)
             clock = stop - final
         r1, b1 = max(share[1] for share in shares), max(share[3] for share in shares)
         for t in range(clock, stop):
@@ -100,16 +115,17 @@ class Program:
                     drive(segment, t, t + 1, 0, r1, 0, b1)
 
 
-_pool: dict[int, ThreadPoolExecutor] = {}
-
-
-def run_shares(table: Any, start: int, stop: int, shares: Sequence[Share]) -> None:
-    """Run a table's steps from `start` to `stop`, the shares of it in parallel."""
+def run_shares(calls: Any, start: int, stop: int, shares: Sequence[Share]) -> None:
+    """Run a table's steps from `start` to `stop`: shares that never meet in parallel, each with its thread's calls."""
     if len(shares) == 1:
-        drive(table, start, stop, *shares[0])
+        drive(calls, start, stop, *shares[0])
         return
-    pool = _pool.setdefault(len(shares), ThreadPoolExecutor(len(shares)))
-    for done in [pool.submit(drive, table, start, stop, *share) for share in shares]:
+    workers, waiting = pool(len(shares)), []
+    for lane, share in enumerate(shares):
+        own = calls.copy()
+        own[:, -1] = lane
+        waiting.append(workers.submit(drive, own, start, stop, *share))
+    for done in waiting:
         done.result()
 
 
@@ -136,11 +152,18 @@ def shares_of(replicas: int, batch: int, work: int, split_rows: bool, threads: i
 
     Parts never meet, so any number of threads gives the same bits.
     """
-    threads = torch.get_num_threads() if threads is None else threads
+    threads = min(LANES, torch.get_num_threads() if threads is None else threads)
     threads = threads if work >= PARALLEL_WORK else 1
     if replicas >= threads or not split_rows:
         return [(a, b, 0, batch) for a, b in _parts(replicas, min(threads, replicas))]
     return [(0, replicas, a, b) for a, b in _parts(batch, min(threads, batch))]
+
+
+def lanes_of(units: int, threads: int) -> int:
+    """How many of `threads` share one network of that many units, if it is a single one: any number gives the same
+    bits.
+    """
+    return min(LANES, threads) if units >= PARALLEL_UNITS and OFFER else 1
 
 
 def _parts(count: int, parts: int) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu.kernels import block_of
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel, Writer
 from neurosim.backends.derivative import Pullback
 from neurosim.backends.gradient.step import Sources, StepThroughTime
@@ -294,7 +294,7 @@ def feed(kernel: Kernel, arrays: Mapping[str, Array]) -> Array:
     for name in kernel.drives:
         kernel.feed(name, arrays[name], 0)
     kernel.begin(0, max((len(array) for array in arrays.values()), default=1))
-    return block_of([kernel])
+    return table([kernel])
 
 
 def spread(tensor: Tensor, size: tuple[int, ...]) -> Array:

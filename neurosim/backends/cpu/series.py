@@ -14,8 +14,8 @@ import torch
 
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.build import Builder
-from neurosim.backends.cpu.program import Program, shares_of, threads_for
-from neurosim.backends.cpu.workspace import entries
+from neurosim.backends.cpu.lists import restart_lists
+from neurosim.backends.cpu.program import Program, lanes_of, shares_of, threads_for
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.reference import Context
 from neurosim.backends.simulator import State
@@ -70,10 +70,10 @@ def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
         steps = turns * phase.steps
         replicas = simulator.plan.replicas
         work = simulator.units_in_all * replicas * batch * steps
-        whole.run(
-            state.clock, steps, shares_of(replicas, batch, work, builder.rows_apart, threads), state.clock + steps
-        )
+        shares = shares_of(replicas, batch, work, builder.rows_apart, threads)
+        whole.run(state.clock, steps, shares, state.clock + steps, lanes_of(simulator.units_in_all, threads))
         clock = state.clock + steps
+        builder.spread()
         for plastic in builder.plastic:
             plastic.end_series(learned, turns, phase.steps)
         activity = {**builder.work.store(state.activity, clock), "eligibility": builder.kept()}
@@ -94,15 +94,14 @@ def _restarts(simulator: Cpu, builder: Builder) -> Iterator[Kernel]:
     work, dtype = builder.work, simulator.dtype_name
     batch = work.size[1]
     activity = simulator.fresh(State({"batch": batch}, {}, 0)).activity
-    starts: dict[str, Tensor | None] = dict(entries(activity))
-    for label in (*starts, *activity["history"]):
-        start = starts.get(label)
-        array = None if start is None or label in activity["history"] else np.ascontiguousarray(start.numpy())
+    starts: dict[str, Tensor | None] = {**dict(work.entries(activity)), **dict.fromkeys(activity["history"])}
+    for label, start in starts.items():
+        array = None if start is None else np.ascontiguousarray(start.numpy())
         if array is not None and not array.any():
             array = None
         yield kernels.restart(dtype, (batch, work.width(label)), work.buffer(label).array, array)
-    for events in work.events.values():
-        yield kernels.restart_events(dtype, (batch, events.shape[-1] - 1), events)
+    for lists in work.listed.values():
+        yield restart_lists(dtype, batch, lists)
     for plastic in builder.plastic:
         for synaptic in plastic.synaptic.values():
             for memory in synaptic.memories:

@@ -11,7 +11,7 @@ import torch
 from neurosim.backends.cpu import ahead, factored, recurrent, series
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
-from neurosim.backends.cpu.program import Program, shares_of, threads_for
+from neurosim.backends.cpu.program import Program, lanes_of, shares_of, threads_for
 from neurosim.backends.cpu.scan import Scan
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.gradient import phase as gradient
@@ -121,10 +121,12 @@ class Cpu(Reference):
             program.feed(drives, state.clock, phase.steps, batch)  # kernels know addresses only: `drives` lives on
             work_done = self.units_in_all * self.plan.replicas * batch * phase.steps
             shares = shares_of(self.plan.replicas, batch, work_done, builder.rows_apart, threads)
+            lanes = lanes_of(self.units_in_all, threads)
             for first, steps in builder.stretches(state.clock):
-                program.run(first, steps, shares, state.clock + phase.steps)
+                program.run(first, steps, shares, state.clock + phase.steps, lanes)
             clock = state.clock + phase.steps
             builder.end(clock)
+            builder.spread()
             del drives
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)

@@ -7,16 +7,19 @@ and so is the one that comes out: `run` stays a pure function.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
 from neurosim.backends.cpu.edges import Edges
+from neurosim.backends.cpu.lists import Lists, empty
+from neurosim.backends.cpu.tiles import LANES, bounds
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.backends.moment import Moment
 from neurosim.backends.resolve import Synapses
-from neurosim.types import Array, Tensor
+from neurosim.types import Tensor
 
 
 class Workspace:
@@ -26,8 +29,9 @@ class Workspace:
         self.size, self.units, self.memories = (replicas, batch), units, memories
         self.dtype = np.dtype(dtype)
         self.buffers: dict[str, Buffer] = {}
-        self.events: dict[str, Array] = {}
-        self._edges: dict[str, Edges] = {}
+        self.listed: dict[str, Lists] = {}
+        self._passing: dict[str, Buffer] = {}
+        self._edges: dict[tuple[str, bool], Edges] = {}
         self._views: dict[tuple[str, int], Tensor] = {}
         self.one = torch.ones(1, 1, 1, dtype=getattr(torch, dtype))
         self.zero = torch.zeros_like(self.one)
@@ -44,22 +48,47 @@ class Workspace:
             self.buffers[label] = Buffer(np.zeros((slots, *self.size, self.width(label)), self.dtype))
         return self.buffers[label]
 
-    def spikes(self, label: str) -> Array:
-        """Lists of the units that are not zero, one per slot of the label: `[slots, R, B, 1 + N]`."""
-        if label not in self.events:
-            shape = (self.buffer(label).slots, *self.size, self.width(label) + 1)
-            self.events[label] = np.zeros(shape, np.int32)
-        return self.events[label]
+    def state(self, label: str) -> Buffer:
+        """The place of a neuron's state."""
+        return self.buffer(self._state(label))
 
-    def edges(self, synapses: Synapses) -> Edges:
-        """The edges of a projection by pre neuron, sorted once."""
-        if synapses.name not in self._edges:
+    def _state(self, label: str) -> str:
+        """The label of a state's place. Where past values are remembered it is not theirs: before the first step
+        nothing has arrived, but there is a state.
+        """
+        return f"{label}|state" if label in self.memories else label
+
+    def bounds(self, units: int) -> tuple[int, ...]:
+        """The parts of a population: several for one network and one row; else replicas or rows are the parts."""
+        return bounds(units) if self.size == (1, 1) else (0, units)
+
+    def passing(self, label: str) -> Buffer:
+        """The place of a value that is used up where it is made, part by part of a population."""
+        own = self.bounds(self.width(label))
+        if len(own) == 2:
+            return self.buffer(label)
+        if label not in self._passing:
+            longest = max(stop - start for start, stop in pairwise(own))
+            self._passing[label] = Buffer(np.zeros((1, LANES, 1, longest), self.dtype), passing=True)
+        return self._passing[label]
+
+    def lists(self, label: str) -> Lists:
+        """Lists of the units that are not zero, for every slot of the label."""
+        if label not in self.listed:
+            units = self.width(label)
+            self.listed[label] = empty(self.memories.get(label, 0) + 1, self.size, self.bounds(units), self.dtype)
+        return self.listed[label]
+
+    def edges(self, synapses: Synapses, parted: bool) -> Edges:
+        """The edges of a projection by pre neuron (and by part of the post population), sorted once."""
+        key = synapses.name, parted
+        if key not in self._edges:
             given, delay, units = synapses.edges, synapses.delay, synapses.post.units
             assert given is not None
             steps = delay.numpy() if isinstance(delay, Tensor) else delay
-            size = self.size[0], units, synapses.pre.units
-            self._edges[synapses.name] = Edges(given.post.numpy(), given.pre.numpy(), steps, size, (0, units))
-        return self._edges[synapses.name]
+            size, own = (self.size[0], units, synapses.pre.units), self.bounds(units) if parted else (0, units)
+            self._edges[key] = Edges(given.post.numpy(), given.pre.numpy(), steps, size, own)
+        return self._edges[key]
 
     def view(self, label: str, step: int) -> Tensor:
         """The values `[R, B, N]` of a step as a tensor that shares the place."""
@@ -73,14 +102,27 @@ class Workspace:
 
     def load(self, activity: dict[str, Any], clock: int) -> None:
         """Take over the activity of a state whose next step is `clock`."""
-        for label, value in entries(activity):
+        for label, value in self.entries(activity):
             self.view(label, clock - 1).copy_(value)
         for label, past in activity["history"].items():
             for delay, value in enumerate(past, start=1):
                 self.view(label, clock - delay).copy_(value)
-        for label, events in self.events.items():
-            for slot, values in zip(events, self.buffer(label).array, strict=True):
-                list_spikes(values, slot)
+        for label, lists in self.listed.items():
+            for slot, values in enumerate(self.buffer(label).array):
+                lists.take(values, slot)
+
+    def entries(self, activity: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        """States, releases and traces of an activity by the labels of their places."""
+        for name, states in activity["state"].items():
+            yield from ((self._state(f"{name}.{state}"), value) for state, value in states.items())
+        for name, states in activity["release"].items():
+            yield from ((f"release/{name}.{state}", value) for state, value in states.items())
+        yield from activity["trace"].items()
+
+    def spread(self, label: str) -> None:
+        """Write values that were listed only to their own place."""
+        for slot, values in enumerate(self.buffer(label).array):
+            self.listed[label].give(values, slot)
 
     def store(self, activity: dict[str, Any], clock: int) -> dict[str, Any]:
         """The activity before step `clock`, in the structure of `activity`, copied."""
@@ -91,7 +133,7 @@ class Workspace:
         last = clock - 1
         return {
             "state": {
-                name: {state: kept(f"{name}.{state}", last) for state in states}
+                name: {state: kept(self._state(f"{name}.{state}"), 0) for state in states}
                 for name, states in activity["state"].items()
             },
             "release": {
@@ -104,23 +146,6 @@ class Workspace:
                 for label, past in activity["history"].items()
             },
         }
-
-
-def entries(activity: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """States, releases and traces of an activity by their labels."""
-    for name, states in activity["state"].items():
-        yield from ((f"{name}.{state}", value) for state, value in states.items())
-    for name, states in activity["release"].items():
-        yield from ((f"release/{name}.{state}", value) for state, value in states.items())
-    yield from activity["trace"].items()
-
-
-def list_spikes(values: Array, events: Array) -> None:
-    """`events [R, B, 1 + N]` of the units of `values [R, B, N]` that are not zero."""
-    for r, b in np.ndindex(values.shape[:2]):
-        found = np.flatnonzero(values[r, b])
-        events[r, b, 0] = len(found)
-        events[r, b, 1 : 1 + len(found)] = found
 
 
 class Now:

@@ -19,12 +19,18 @@ from neurosim.backends.specialise import for_numba
 from neurosim.surrogate import Surrogate
 from neurosim.types import Array
 
+_ARGUMENTS = "block, t, r0, r1, b0, b1, n0, n1, part, lane"
+
 
 @dataclass
 class Buffer:
-    """Values by replica, row and unit: `array [slots, R, B, N]`; step t is in slot t % slots, older steps behind it."""
+    """Values by replica, row and unit: `array [slots, R, B, N]`; step t is in slot t % slots, older steps behind it.
+
+    A `passing` one holds a part of a population at a time, `array [1, lanes, 1, longest part]`: it stays in the cache.
+    """
 
     array: Array
+    passing: bool = False
 
     @property
     def slots(self) -> int:
@@ -38,7 +44,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel with its block; `keeps` are the arrays that its addresses point to."""
+    """A compiled kernel with its block; `keeps` are the arrays that its addresses point to.
+
+    With `bounds` it may be run part by part of the population; `at_once` says that it reads what others wrote in the
+    same step.
+    """
 
     address: int
     block: Array
@@ -47,6 +57,9 @@ class Kernel:
     starts: tuple[int, ...]  # places in the block that take the clock of the run's first step
     spans: tuple[int, ...]  # places in the block that take the number of steps for which a batch is shown
     places: dict[str, int]  # of numbers and addresses in the block
+    bounds: tuple[int, ...] = ()
+    units: int = 0  # of a kernel without bounds, where it asks for them
+    at_once: bool = True
 
     def begin(self, clock: int, span: int) -> None:
         """A run begins at `clock`, in which each batch is shown for `span` steps."""
@@ -77,6 +90,9 @@ class Writer:
         self.starts: list[int] = []
         self.spans: list[int] = []
         self.places: dict[str, int] = {}
+        self.bounds: tuple[int, ...] = ()
+        self.units = 0
+        self.at_once = False
         self.parts: list[str] = [dtype]
         self.scope: dict[str, Any] = {
             "carray": carray, "integers": machine.integers, "indices": machine.indices,
@@ -170,15 +186,25 @@ class Writer:
         self.line("for r in range(r0, r1):")
         self.line("for b in range(b0, b1):", 2)
 
+    def values(self, name: str, buffer: Buffer, delay: str = "0", units: str = "N") -> None:
+        """`name` becomes the values of a replica's row r, b by unit; of a passing buffer those of this part."""
+        self.place(f"{name}_at", buffer.array, delay)
+        offset = f"(r * B + b) * {units}"
+        if buffer.passing:
+            self.number(f"{name}_width", buffer.array.shape[-1])
+            offset = f"lane * {name}_width - n0"
+        self.row(name, f"{name}_at", offset)
+
     def row(self, name: str, address: str, offset: str, depth: int = 3) -> None:
         """`name` becomes the array of reals that starts `offset` reals behind an address."""
         self.line(f"{name} = carray(reals({address} + ({offset}) * {self.real.itemsize}), (1,))", depth)
 
     def done(self) -> Kernel:
         """Compile (or find) the kernel."""
-        lines = ["def kernel(block, t, r0, r1, b0, b1):", f"    p = carray(integers(block), ({len(self.block)},))"]
+        lines = [f"def kernel({_ARGUMENTS}):", f"    p = carray(integers(block), ({len(self.block)},))"]
         text = "\n".join([*lines, *("    " + line for line in self.head), *self.body]) + "\n"
         made = compiled(text, self.scope, tuple(self.parts))
         block = np.array(self.block, np.int64)
         starts, spans = tuple(self.starts), tuple(self.spans)
-        return Kernel(made.address, block, tuple(self.keeps), self.drives, starts, spans, self.places)
+        rest = starts, spans, self.places, self.bounds, self.units, self.at_once
+        return Kernel(made.address, block, tuple(self.keeps), self.drives, *rest)

@@ -1,0 +1,170 @@
+"""Lists of the units of a population that are not zero in a step: made while the population is integrated, read by
+deliveries and recordings.
+
+Every part of the population keeps its own list, so that threads need not ask each other for a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosim.backends.cpu.machine import ANY_BIT, SCAN
+from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
+from neurosim.types import Array
+
+FIRST_EVENT = "first"  # in the block of a recording: its first step
+BLOCK = 1024  # units integrated before they are looked at: their values (8 kB) are still in the first cache
+
+
+@dataclass(frozen=True)
+class Lists:
+    """`unit [slots, R, B, parts + N]` int32: how many units each part lists, then room for all of each part's units;
+    `value [slots, R, B, N]`: theirs. `bounds` are those of the parts.
+    """
+
+    unit: Array
+    value: Array
+    bounds: tuple[int, ...]
+
+    @property
+    def parts(self) -> int:
+        return len(self.bounds) - 1
+
+    def take(self, values: Array, slot: int) -> None:
+        """List `values [R, B, N]` in a slot."""
+        unit, value = self.unit[slot], self.value[slot]
+        for r, b in np.ndindex(values.shape[:2]):
+            for part in range(self.parts):
+                first, stop = self.bounds[part], self.bounds[part + 1]
+                found = np.flatnonzero(values[r, b, first:stop]) + first
+                unit[r, b, part] = len(found)
+                unit[r, b, self.parts + first :][: len(found)] = found
+                value[r, b, first : first + len(found)] = values[r, b, found]
+
+    def give(self, values: Array, slot: int) -> None:
+        """Fill `values [R, B, N]` from the lists of a slot."""
+        values[...] = 0.0
+        for r, b in np.ndindex(values.shape[:2]):
+            for part, first in enumerate(self.bounds[:-1]):
+                count = self.unit[slot, r, b, part]
+                found = self.unit[slot, r, b, self.parts + first :][:count]
+                values[r, b, found] = self.value[slot, r, b, first : first + count]
+
+
+def empty(slots: int, size: tuple[int, int], bounds: tuple[int, ...], dtype: np.dtype) -> Lists:
+    """No unit in any list."""
+    units, parts = bounds[-1], len(bounds) - 1
+    return Lists(np.zeros((slots, *size, parts + units), np.int32), np.zeros((slots, *size, units), dtype), bounds)
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+
+def open_list(writer: Writer, lists: Lists) -> None:
+    """Name the lists of this step's row, `listed` and `held`; nothing is in that of this part."""
+    writer.number("parts", lists.parts)
+    writer.place("listed_at", lists.unit)
+    writer.place("held_at", lists.value)
+    writer.line("listed = carray(indices(listed_at + (r * B + b) * (N + parts) * 4), (1,))", 3)
+    writer.row("held", "held_at", "(r * B + b) * N")
+    writer.line("count = 0", 3)
+
+
+def name_lists(writer: Writer, lists: Lists, delay: str, depth: int = 3) -> None:
+    """Name the lists `listed` of Q units that arrive in the row r, b, and the values `held`."""
+    writer.number("lists", lists.parts)
+    writer.array("begin", np.array(lists.bounds, np.int64), "integers")
+    writer.place("listed_at", lists.unit, delay)
+    writer.place("held_at", lists.value, delay)
+    writer.line("listed = carray(indices(listed_at + (r * B + b) * (Q + lists) * 4), (1,))", depth)
+    writer.row("held", "held_at", "(r * B + b) * Q", depth)
+
+
+def visit(writer: Writer, depth: int) -> None:
+    """Open a loop, two levels deep, over the places n of all units in the lists that have a name."""
+    writer.line("for s in range(lists):", depth)
+    writer.line("for n in range(begin[u(s)], begin[u(s)] + listed[u(s)]):", depth + 1)
+
+
+def scan(writer: Writer, name: str, address: str, start: str, stop: str, depth: int) -> None:
+    """List the units of `start` to `stop` where `name` is not zero; unit 0 lies at `address`."""
+    writer.scope["any_bit"] = ANY_BIT[writer.dtype]
+    writer.line(f"whole = {start} + ({stop} - {start}) // {SCAN} * {SCAN}", depth)
+    writer.line(f"for some in range({start}, whole, {SCAN}):", depth)
+    writer.line(f"if any_bit({address} + some * {writer.real.itemsize}):", depth + 1)
+    writer.line(f"for n in range(some, some + {SCAN}):", depth + 2)
+    _append(writer, name, depth + 3)
+    writer.line(f"for n in range(whole, {stop}):", depth)
+    _append(writer, name, depth + 1)
+
+
+def _append(writer: Writer, name: str, depth: int) -> None:
+    writer.line(f"if {name}[u(n)] != real(0):", depth)
+    writer.line("listed[u(parts + n0 + count)] = n", depth + 1)
+    writer.line(f"held[u(n0 + count)] = {name}[u(n)]", depth + 1)
+    writer.line("count += 1", depth + 1)
+
+
+def collect(dtype: str, size: tuple[int, int], source: Buffer, lists: Lists) -> Kernel:
+    """List the units of a value that are not zero."""
+    writer = Writer(dtype)
+    writer.bounds = lists.bounds
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    writer.rows()
+    writer.values("x", source)
+    open_list(writer, lists)
+    scan(writer, "x", f"x_at + (r * B + b) * N * {writer.real.itemsize}", "n0", "n1", 3)
+    writer.line("listed[u(part)] = count", 3)
+    return writer.done()
+
+
+def restart_lists(dtype: str, batch: int, lists: Lists) -> Kernel:
+    """When a batch begins, no unit is in a list of any slot."""
+    writer = Writer(dtype)
+    writer.number("B", batch)
+    writer.number("N", lists.bounds[-1])
+    writer.number("parts", lists.parts)
+    writer.number("slots", len(lists.unit))
+    writer.number("stride", lists.unit.strides[0])
+    writer.address("listed_at", lists.unit)
+    writer.position()
+    writer.line("if since != 0:")
+    writer.line("return", 2)
+    writer.line("for slot in range(slots):")
+    writer.line("for r in range(r0, r1):", 2)
+    writer.line("for b in range(b0, b1):", 3)
+    writer.line("listed = carray(indices(listed_at + slot * stride + (r * B + b) * (N + parts) * 4), (1,))", 4)
+    writer.line("for k in range(parts):", 4)
+    writer.line("listed[u(k)] = 0", 5)
+    return writer.done()
+
+
+def record_events(dtype: str, size: tuple[int, int], lists: Lists, count: Array, rows: Array, steps: int) -> Kernel:
+    """Keep the lists as `rows [R, B, capacity, 2]` int32 (step since the first one, unit), every part from place
+    `steps` x its first unit on; `count [R, B, parts]` of them are filled.
+    """
+    writer = Writer(dtype)
+    writer.bounds = lists.bounds
+    writer.number("B", size[0])
+    writer.number("N", size[1])
+    writer.number("parts", lists.parts)
+    writer.number("steps", steps)
+    writer.number("capacity", rows.shape[2])
+    writer.address("rows_at", rows)
+    writer.place("listed_at", lists.unit)
+    writer.number(FIRST_EVENT, 0)  # set for each stretch
+    writer.array("count", count, "integers")
+    writer.rows()
+    writer.line("listed = carray(indices(listed_at + (r * B + b) * (N + parts) * 4), (1,))", 3)
+    writer.line("kept = carray(indices(rows_at + ((r * B + b) * capacity + steps * n0) * 8), (1,))", 3)
+    writer.line("place = (r * B + b) * parts + part", 3)
+    writer.line("filled = count[u(place)]", 3)
+    writer.line("found = np.int64(listed[u(part)])", 3)
+    writer.line("for n in range(found):", 3)
+    writer.line("kept[u(2 * (filled + n))] = t - first", 4)
+    writer.line("kept[u(2 * (filled + n) + 1)] = listed[u(parts + n0 + n)]", 4)
+    writer.line("count[u(place)] = filled + found", 3)
+    return writer.done()
