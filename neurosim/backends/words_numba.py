@@ -14,6 +14,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from neurosim.backends.elementary import exponential, hyperbolic_tangent, select
+
 
 def compiled(function: Callable[..., Any]) -> Any:
     """numba's nopython mode with IEEE arithmetic (no fast-math) and division by zero as in NumPy."""
@@ -47,7 +49,7 @@ def words(dtype: str) -> dict[str, Any]:
         return zero * x
 
     def sigmoid(x):  # type: ignore[no-untyped-def]
-        small = _exp(-np.abs(x))
+        small = exponential(-np.abs(x))
         return _choose(x >= zero, one / (one + small), small / (one + small))
 
     made = {name: compiled(function) for name, function in _PLAIN.items()}
@@ -68,44 +70,7 @@ def _choose(condition: Any, yes: Any, no: Any) -> Any:
 def _choose_overload(condition, yes, no):  # type: ignore[no-untyped-def]
     if isinstance(condition, types.Array):
         return lambda condition, yes, no: np.where(condition, yes, no)
-    return lambda condition, yes, no: yes if condition else no
-
-
-_LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(value) for value in (1.4426950408889634, 0.693359375, -2.12194440e-4))
-_P0, _P1, _P2, _P3, _P4, _P5 = (
-    np.float32(value)
-    for value in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-)
-_HIGHEST, _LOWEST, _HALF, _ONE = (np.float32(value) for value in (89.0, -104.0, 0.5, 1.0))  # e^x is inf, and 0
-
-
-@numba.njit(error_model="numpy")
-def exp32(x):  # type: ignore[no-untyped-def]
-    """e^x in float32, within one unit in the last place, by arithmetic alone: a loop over it runs 16 numbers at a time.
-
-    e^x = 2^n e^r with |r| <= ln(2) / 2 and a polynomial for e^r (the coefficients of Moshier's Cephes library, 1992);
-    2^n in two factors, for it may be below the smallest normal number. 0.9 ns a number where libm takes 3.4.
-    """
-    low = x if x < _HIGHEST else _HIGHEST
-    bound = low if low > _LOWEST else _LOWEST
-    n = np.floor(bound * _LOG2_E + _HALF)
-    r = bound - n * _LN2_HIGH - n * _LN2_LOW
-    p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    whole = np.int32(n)
-    half = whole >> np.int32(1)
-    first = np.int32((half + np.int32(127)) << np.int32(23)).view(np.float32)
-    second = np.int32((whole - half + np.int32(127)) << np.int32(23)).view(np.float32)
-    result = (p * r * r + r + _ONE) * first * second
-    return x if x != x else result
-
-
-def _exp(x: Any) -> Any:
-    return np.exp(x)
-
-
-@overload(_exp)
-def _exp_overload(x):  # type: ignore[no-untyped-def]
-    return (lambda x: exp32(x)) if x == types.float32 else (lambda x: np.exp(x))
+    return lambda condition, yes, no: select(condition, yes, no)
 
 
 def _fill(x: Any, value: Any) -> Any:
@@ -217,7 +182,7 @@ def _sort(x, out):  # type: ignore[no-untyped-def]
 def _softmax(x, out):  # type: ignore[no-untyped-def]
     largest = np.max(x)
     for i in range(x.size):
-        out[i] = _exp(x[i] - largest)
+        out[i] = exponential(x[i] - largest)
     total = _compiled_sum(out)
     for i in range(x.size):
         out[i] /= total
@@ -241,7 +206,8 @@ ROW_FUNCTIONS = {"row_sort": compiled(_sort), "row_rank": _compiled_rank, "row_t
 
 _PLAIN: dict[str, Callable[..., Any]] = {
     "where": lambda condition, yes, no: _choose(condition, yes, no),
-    "exp": lambda x: _exp(x), "log": lambda x: np.log(x), "tanh": lambda x: np.tanh(x), "sqrt": lambda x: np.sqrt(x),
+    "exp": lambda x: exponential(x), "log": lambda x: np.log(x), "tanh": lambda x: hyperbolic_tangent(x),
+    "sqrt": lambda x: np.sqrt(x),
     "abs": lambda x: np.abs(x), "min": lambda x, y: np.minimum(x, y), "max": lambda x, y: np.maximum(x, y),
     "power": lambda x, y: np.power(x, y), "stop_gradient": lambda x: x, "fill": lambda x, value: _fill(x, value),
     "row_sum": lambda x: _row_sum(x), "row_mean": lambda x: _row_mean(x), "row_max": lambda x: _row_max(x),

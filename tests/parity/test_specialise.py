@@ -6,13 +6,14 @@ import math
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 import torch
 from alone import simulate, tensor
 from zoo import VARIANTS, drive
 
-from neurosim.backends import words_numba
+from neurosim.backends import elementary
 from neurosim.backends.specialise import for_numba, for_torch
 from neurosim.neuron import LIF
 from neurosim.release import TsodyksMarkram
@@ -326,13 +327,33 @@ def test_recorded_run_is_the_same_on_both_machines() -> None:
     assert expected["spike"].sum() > 20
 
 
-def test_exp_in_float32_is_right_to_one_unit_in_the_last_place():
-    x = np.concatenate([np.linspace(-110.0, 90.0, 200_001), [-np.inf, np.inf, np.nan, 0.0, -0.0]]).astype(np.float32)
-    exact = np.exp(x.astype(np.float64))
-    with np.errstate(over="ignore"):
-        rounded = exact.astype(np.float32)
-    found = np.array([words_numba.exp32(value) for value in x])
-    unit = np.spacing(np.where(np.isfinite(rounded), np.maximum(rounded, np.float32(1e-45)), 1)).astype(np.float64)
-    finite = np.isfinite(x) & (exact < np.finfo(np.float32).max)
-    assert (np.abs(found[finite] - exact[finite]) <= unit[finite]).all()
+@pytest.mark.parametrize(
+    ("function", "exact", "dtype", "units", "span"),
+    [
+        (elementary.exp32, np.exp, np.float32, 1, (-110.0, 90.0)),
+        (elementary.exp64, np.exp, np.float64, 1, (-760.0, 720.0)),
+        (elementary.tanh32, np.tanh, np.float32, 2, (-12.0, 12.0)),
+        (elementary.tanh64, np.tanh, np.float64, 2, (-25.0, 25.0)),
+    ],
+)
+def test_elementary_functions_are_right_to_the_last_places(function, exact, dtype, units, span):
+    special = [-np.inf, np.inf, np.nan, 0.0, -0.0, 1e-300, -1e-30]
+    x = np.concatenate([np.linspace(*span, 200_001), np.linspace(-1.5, 1.5, 100_001), special]).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        wanted = exact(x.astype(np.longdouble))
+        rounded = wanted.astype(dtype)
+    found = np.array([function(value) for value in x])
+    unit = np.spacing(np.where(np.isfinite(rounded), np.maximum(np.abs(rounded), np.nextafter(dtype(0), dtype(1))), 1))
+    finite = np.isfinite(x) & np.isfinite(rounded)
+    assert (np.abs(found[finite] - wanted[finite]) <= units * unit[finite].astype(np.longdouble)).all()
     np.testing.assert_array_equal(found[~finite], rounded[~finite])
+    np.testing.assert_array_equal(np.signbit(found[x == 0]), np.signbit(rounded[x == 0]))
+
+
+def test_a_choice_of_numbers_takes_the_wider_type():
+    @numba.njit
+    def chosen(condition):
+        return elementary.select(condition, np.float32(0.1), 2)
+
+    assert chosen(True) == np.float32(0.1)
+    assert chosen(False) == 2.0

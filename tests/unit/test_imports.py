@@ -24,6 +24,7 @@ ORDER = [
     ["rule"],
     ["network"],
     ["wiring", "reservoir", "scheme", "phase", "recorder", "adapter", "task", "sequence"],
+    ["backends.elementary"],
     ["backends.resolve", "backends.needs", "backends.plan", "backends.words_numba", "backends.words_triton"],
     ["backends.specialise"],
     ["backends.symbolic"],

@@ -25,7 +25,7 @@ from numba.core.ccallback import CFunc
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from neurosim.backends import words_numba
+from neurosim.backends import elementary, words_numba
 from neurosim.backends.cpu.machine import ARGUMENTS
 from neurosim.surrogate import Surrogate
 from neurosim.vocabulary import WORDS
@@ -81,7 +81,7 @@ def _machine() -> str:
     """What decides the machine code besides the source."""
     here = Path(__file__).parent
     own = ("machine.py", "cache.py", "noise.py", "gather.py")
-    sources = [Path(words_numba.__file__), *(here / name for name in own)]
+    sources = [Path(words_numba.__file__), Path(elementary.__file__), *(here / name for name in own)]
     return _hash(
         numba.__version__,
         sys.version,
