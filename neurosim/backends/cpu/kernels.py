@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.backends.cpu import machine
+from neurosim.backends.cpu import aligned, machine
 from neurosim.backends.cpu.lists import BLOCK, Lists, name_lists, open_list, scan, visit
 from neurosim.backends.cpu.noise import LANES as TOGETHER
 from neurosim.backends.cpu.noise import normal, uniform, uniforms
@@ -89,7 +89,7 @@ def _integrate_and_list(writer: Writer, step: str, name: str, output: Buffer | N
     address = f"{name}_at + (r * B + b) * N * {size}"
     open_list(writer, lists)
     if output is None:
-        writer.address(f"{name}_at", np.zeros((LANES, BLOCK), writer.real))
+        writer.address(f"{name}_at", aligned.zeros((LANES, BLOCK), writer.real))
         address = f"{name}_at + (lane * {BLOCK} - begin) * {size}"
     writer.line(f"for begin in range(n0, n1, {BLOCK}):", 3)
     writer.line(f"end = min(begin + {BLOCK}, n1)", 4)

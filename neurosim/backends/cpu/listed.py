@@ -19,10 +19,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from neurosim.backends.cpu import aligned
+from neurosim.backends.cpu.aligned import LINE
 from neurosim.types import Array
 
 REGISTERS = 4  # sums of a tile; with 8 its weights leave less of the second cache to the rest: 30 in place of 28 us
-LINE = 64  # bytes of a vector
 
 _WORD, _INDEX = ir.IntType(64), ir.IntType(32)
 
@@ -36,20 +37,11 @@ def tiles(weight: Array) -> Array:
     """`weight [P, Q]` as `[tiles, Q, width]`, zeros behind the last post neuron."""
     posts, pres = weight.shape
     width = tile_width(weight.dtype)
-    made = _aligned((-(-posts // width), pres, width), weight.dtype)
+    made = aligned.zeros((-(-posts // width), pres, width), weight.dtype)
     whole = posts // width * width
     made[: posts // width] = weight[:whole].reshape(-1, width, pres).transpose(0, 2, 1)
     if whole < posts:
         made[-1, :, : posts - whole] = weight[whole:].T
-    return made
-
-
-def _aligned(shape: tuple[int, int, int], dtype: Any) -> Array:
-    """Zeros that begin with a line of the cache: a vector across two lines is read at half the speed."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + LINE, np.uint8)
-    begin = -room.ctypes.data % LINE
-    made: Array = room[begin : begin + size].view(dtype).reshape(shape)
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosim.backends.cpu import aligned
 from neurosim.backends.cpu.edges import Edges
 from neurosim.backends.cpu.lists import Lists, empty
 from neurosim.backends.cpu.tiles import LANES, bounds
@@ -45,7 +46,7 @@ class Workspace:
         """The place of a value, with a slot for this step and for every step that is remembered."""
         if label not in self.buffers:
             slots = self.memories.get(label, 0) + 1
-            self.buffers[label] = Buffer(np.zeros((slots, *self.size, self.width(label)), self.dtype))
+            self.buffers[label] = Buffer(aligned.zeros((slots, *self.size, self.width(label)), self.dtype))
         return self.buffers[label]
 
     def state(self, label: str) -> Buffer:
@@ -69,7 +70,7 @@ class Workspace:
             return self.buffer(label)
         if label not in self._passing:
             longest = max(stop - start for start, stop in pairwise(own))
-            self._passing[label] = Buffer(np.zeros((1, LANES, 1, longest), self.dtype), passing=True)
+            self._passing[label] = Buffer(aligned.zeros((1, LANES, 1, longest), self.dtype), passing=True)
         return self._passing[label]
 
     def lists(self, label: str) -> Lists:
