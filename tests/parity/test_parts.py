@@ -29,7 +29,7 @@ from neurosim.rules.stdp import STDP
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of 64 neurons, and threads for any network."""
-    monkeypatch.setattr(tiles, "LEAST", 64)
+    monkeypatch.setattr(tiles, "SIZE", 64)
     monkeypatch.setattr(build, "STORED", 64)
     monkeypatch.setattr(program, "PARALLEL_UNITS", 0)
     tiles.bounds.cache_clear()
