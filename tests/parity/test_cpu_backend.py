@@ -13,11 +13,11 @@ from backends import DT, agree, both, leaves
 from zoo import VARIANTS, drive
 
 from neurosim.backends import compile
-from neurosim.backends.cpu import cache, program
+from neurosim.backends.cpu import cache, program, simulator, team, tiles
 from neurosim.backends.cpu.cache import fingerprint, surrogate_fingerprint
 from neurosim.connectivity import Conv2d, Dense, FixedInDegree, FixedProbability, MaxPool, OneToOne
 from neurosim.network import Network, Population, Projection
-from neurosim.neuron import LIF, LeakyRate, PoissonSource
+from neurosim.neuron import LIF, CubaLIF, LeakyRate, PoissonSource
 from neurosim.phase import Phase
 from neurosim.random import Normal, Uniform
 from neurosim.recorder import Probe
@@ -194,3 +194,28 @@ def test_refuses_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigurationError, match="'cuda'; backend 'cpu' runs on the cpu, 'reference' on any device"):
         compile(Network([Population("p", 3, PoissonSource())], []), DT, backend="cpu", device="cuda")
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("dtype", "smallest"), [("float64", 1e-300), ("float32", 1e-37)])
+def test_what_decays_ends_at_zero(dtype, smallest, lanes, monkeypatch):
+    """Below the smallest normal number a value is zero in compiled loops, in them only; else it is the reference's."""
+    monkeypatch.setattr(simulator, "lanes_of", lambda units, threads: lanes)
+    monkeypatch.setattr(tiles, "SIZE", 64)
+    monkeypatch.setattr(team.Pace, "_way", lambda pace: int(lanes > 1))
+    tiles.bounds.cache_clear()
+    cells = CubaLIF(tau_mem=2.0, tau_syn_exc=1.0, tau_syn_inh=1.0)
+    jump = torch.full((1, 1, 200), 0.01, dtype=getattr(torch, dtype))
+    silence = torch.zeros(1560, 1, 200, dtype=jump.dtype)
+    net, given = Network([Population("cells", 200, cells)], []), torch.cat((jump, silence))
+    results = both(net, Phase("p", len(given), {"cells": given}), [Probe("cells", "i_exc")], dtype=dtype)
+    tiles.bounds.cache_clear()
+    (_, expected, wanted), (_, found, got) = results
+    assert 0.0 < expected.activity["state"]["cells"]["i_exc"].max() < smallest or dtype == "float32"
+    assert (found.activity["state"]["cells"]["i_exc"] == 0.0).all()
+    normal = wanted["cells.i_exc"] > smallest
+    np.testing.assert_allclose(
+        got["cells.i_exc"][normal], wanted["cells.i_exc"][normal], rtol=1e-12 if dtype == "float64" else 1e-4
+    )
+    tiny = torch.tensor([1e-310], dtype=torch.float64)
+    assert (tiny * 1.0).item() == 1e-310

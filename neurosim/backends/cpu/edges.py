@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from neurosim.backends.cpu.lists import Lists, name_lists, visit
+from neurosim.backends.cpu.machine import fetch
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
@@ -133,6 +134,7 @@ def sparse(
     writer.number("steps", 1)
     writer.array("start", level.pointer, "indices" if level.pointer.itemsize == 4 else "integers")
     writer.array("post", post, "indices")
+    writer.address("post_at", post)
     writer.array("w", weight)
     writer.rows()
     writer.values("o", out, units="P")
@@ -156,6 +158,10 @@ def sparse(
 
 def _visit_listed(writer: Writer, lists: Lists) -> None:
     name_lists(writer, lists, "delay")
+    writer.scope["fetch"] = fetch
+    visit(writer, 3)
+    writer.line("own = (r * Q + np.int64(listed[u(lists + n)])) * parts + part", 5)
+    writer.line("fetch(post_at + np.int64(start[u(own)]) * 4)", 5)
     visit(writer, 3)
     writer.line("j = np.int64(listed[u(lists + n)])", 5)
     writer.line("value = held[u(n)]", 5)
