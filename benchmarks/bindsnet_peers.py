@@ -1,8 +1,8 @@
-"""Pair STDP in BindsNET (PostPre, additive traces), its spikes drawn before the clock starts, as its users do.
+"""Pair STDP in BindsNET (PostPre, additive traces), its spikes drawn before the clock starts, as its users do; and its
+three-factor rule (MSTDPET), set as near as it goes to the three-factor work.
 
 BindsNET imports torchvision, for its data sets only, and its newest version wants a newer torch than the others: where
-no torchvision fits, an empty module takes its place in this process. It has no rule with the surrogate slope of the
-three-factor work, so it has no row there.
+no torchvision fits, an empty module takes its place in this process.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ except (ImportError, RuntimeError):
         del sys.modules[broken]
     stand_in()
 
-from bindsnet.learning import PostPre  # noqa: E402
+from bindsnet.learning import MSTDPET, PostPre  # noqa: E402
 from bindsnet.network import Network  # noqa: E402
 from bindsnet.network.nodes import Input, LIFNodes  # noqa: E402
 from bindsnet.network.topology import Connection  # noqa: E402
 from torch_peers import without_gradient  # noqa: E402
 
 from neurosim.benchmark import Contender  # noqa: E402
+from neurosim.benchmark.layers import ThreeFactor  # noqa: E402
 from neurosim.benchmark.plasticity import PairStdp  # noqa: E402
 
 
@@ -62,11 +63,12 @@ class Counted:
 
 
 def stdp(work: PairStdp) -> Contender:
-    network = Network(dt=work.dt, learning=True)
+    """In these cells a spike arrives after the leak, in the work before it: hence the threshold."""
+    network, leak = Network(dt=work.dt, learning=True), float(np.exp(-work.dt / work.tau_mem))
     source = Input(n=work.inputs, traces=True, traces_additive=True, tc_trace=work.tau, trace_scale=1.0)
     cells = LIFNodes(
-        n=work.units, traces=True, traces_additive=True, tc_trace=work.tau, trace_scale=1.0, thresh=1.0, rest=0.0,
-        reset=0.0, refrac=0, tc_decay=work.tau_mem,
+        n=work.units, traces=True, traces_additive=True, tc_trace=work.tau, trace_scale=1.0, rest=0.0, reset=0.0,
+        refrac=0, tc_decay=work.tau_mem, thresh=1.0 / leak,
     )  # fmt: skip
     start = torch.from_numpy(work.start.T.astype(np.float32)).contiguous()
     wires = Connection(
@@ -91,3 +93,35 @@ def stdp(work: PairStdp) -> Contender:
         return {"rate": work.mean_rate(counted.spikes), "weight": weight}
 
     return without_gradient("BindsNET PostPre", run, read)
+
+
+def three_factor(work: ThreeFactor) -> Contender:
+    """The trace of the pre spikes times post spikes (the work has the surrogate slope there) into an eligibility, and
+    the reward in the last step of a sample. The rule divides the eligibility by its time constant.
+    """
+    network = Network(dt=work.dt, learning=True, batch_size=work.batch)
+    source = Input(n=work.inputs)
+    cells = LIFNodes(n=work.units, thresh=1.0, rest=0.0, reset=0.0, refrac=0, tc_decay=work.tau_mem)
+    start = torch.from_numpy(work.weight.T).contiguous()
+    wires = Connection(
+        source, cells, w=start.clone(), update_rule=MSTDPET, nu=work.lr * work.tau_eligibility, reduction=torch.mean,
+        tc_plus=work.tau_trace, tc_e_trace=work.tau_eligibility, zero_lag=True,
+    )  # fmt: skip
+    network.add_layer(source, name="input")
+    network.add_layer(cells, name="output")
+    network.add_connection(wires, source="input", target="output")
+    x, reward = torch.from_numpy(work.x).bool(), torch.from_numpy(work.reward)[:, :, None, None]
+    common = {"one_step": True, "a_plus": 1.0, "a_minus": 0.0}
+
+    def run() -> torch.Tensor:
+        wires.w.data.copy_(start)
+        for sample, m in zip(x, reward, strict=True):
+            network.reset_state_variables()
+            for name in ("p_plus", "p_minus", "eligibility", "eligibility_trace"):  # made in the rule's first step
+                if hasattr(wires.update_rule, name):
+                    getattr(wires.update_rule, name).zero_()
+            network.run({"input": sample[:-1]}, time=(work.steps - 1) * work.dt, reward=0.0, **common)
+            network.run({"input": sample[-1:]}, time=work.dt, reward=m, **common)
+        return wires.w.T
+
+    return without_gradient("BindsNET MSTDPET", run, work.read)

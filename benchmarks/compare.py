@@ -22,7 +22,7 @@ from typing import Any
 import biohsic
 import page
 import torch
-from peers import PACKAGES, installed, peers_of
+from peers import PACKAGES, installed, notes, on_one, peers_of
 
 from neurosim.benchmark import (
     GPU,
@@ -45,7 +45,7 @@ STUDIES: dict[str, Callable[[bool], Any]] = {
     "xor_job": lambda small: biohsic.MainJob(),
     "streamed": lambda small: Streamed(Cuba(400 if small else 4_000), parts=1 if small else 5),
 }
-ALSO_ON_TWO = (*THREADED, "biohsic_original")  # works with a goal for two threads
+ALSO_ON_TWO = (*THREADED, "biohsic_original")
 QUICK = {"repeats": 1, "seconds": 10.0}
 PACKAGE_NAMES = ("numpy", "numba", *PACKAGES)
 
@@ -68,14 +68,16 @@ def circumstances(threads: int) -> dict[str, Any]:
 
 def contenders(name: str, threads: int, small: bool) -> tuple[Any, list[Recipe], list[str]]:
     """A work, who does it, and who does not and why."""
+    wanted = STUDIES[name](small) if name in STUDIES else work(name, small)
+    if isinstance(wanted, Streamed):
+        return wanted, wanted.recipes("cpu", threads), []
+    ours = [backend_of(wanted, "cpu", threads)]
+    if threads > 1:  # beside it in the same run: are several threads quicker?
+        ours.append(on_one(backend_of(wanted, "cpu")))
     if name in STUDIES:
-        wanted = STUDIES[name](small)
-        if isinstance(wanted, Streamed):
-            return wanted, wanted.recipes("cpu", threads), []
-        return wanted, [backend_of(wanted, backend, threads) for backend in ("cpu", "reference")], []
-    wanted = work(name, small)
+        return wanted, [*ours, backend_of(wanted, "reference", threads)], []
     peers, reasons = peers_of(name, wanted, threads)
-    return wanted, [backend_of(wanted, "cpu", threads), *peers], reasons
+    return wanted, [*ours, *peers], reasons
 
 
 def one(name: str, threads: int, repeats: int, seconds: float, small: bool) -> tuple[Measured, float]:
@@ -85,7 +87,8 @@ def one(name: str, threads: int, repeats: int, seconds: float, small: bool) -> t
     with apart([nothing, *recipes]) as (empty, *others):
         base = empty.sample().peak
         rows = measure(others, wanted.checks, repeats, seconds)
-    return Measured(name, wanted, rows, wanted.limit(), reasons, "cpu" if threads == 1 else "wall"), base
+    clock = "cpu" if threads == 1 else "wall"
+    return Measured(name, wanted, rows, wanted.limit(), reasons, clock, notes(name, wanted)), base
 
 
 def key(name: str, threads: int) -> str:
@@ -100,7 +103,7 @@ def refused(name: str) -> str:
 
 
 def planned(names: list[str], threads: list[int] | None) -> list[tuple[str, int]]:
-    """Works with their threads: those asked for, or one, and two where there is a goal for two."""
+    """Works with their threads: those asked for, or one, and two as well for those of `ALSO_ON_TWO`."""
     return [
         (name, count)
         for name in names
@@ -112,9 +115,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[*usual(), *STUDIES], metavar="name")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30.0, help="a contender that used them up sits out")
+    parser.add_argument("--seconds", type=float, default=30.0, help="who used them up sits out, after 3 repeats")
     parser.add_argument("--quick", action="store_true", help="one repeat each")
-    parser.add_argument("--threads", type=int, nargs="+", help="default: 1, and 2 where there is a goal for two")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1, for some works 2 as well")
     parser.add_argument("--small", action="store_true", help="tiny works, to see that all contenders run")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the JSON")
     parser.add_argument("--output", type=Path, default=Path("docs/results/benchmarks"))

@@ -1,16 +1,18 @@
 """What was to be reached, how it is read off the measured entries, and what the limit of each work is.
 
-Only `LIMITS` is free text: profiles are not in the JSON. All numbers of the goals' table are computed from it.
+Only what is text in `LIMITS` is free: profiles are not in the JSON. All other words of the goals' table are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peers import ON_ONE
+
 from neurosim.benchmark import Entry
-from neurosim.benchmark.report import best_own, best_peer, counts, median
+from neurosim.benchmark.report import best, best_peer, counts, median
 
 Entries = Mapping[str, Entry]
 TORCH = ("snnTorch", "Norse", "SpikingJelly", "Sinabs")
@@ -22,14 +24,27 @@ class Verdict:
     reached: bool | None  # None: not measured
     value: str
 
+    @property
+    def word(self) -> str:
+        return {True: "reached", False: "missed", None: "open"}[self.reached]
+
     def __str__(self) -> str:
-        word = {True: "reached", False: "missed", None: "open"}[self.reached]
-        return f"{word}: {self.value}"
+        return f"{self.word}: {self.value}"
 
 
 def two_threads(name: str) -> str:
     """The key of a work that was run on two threads."""
     return f"{name}, 2 threads"
+
+
+def best_own(entry: Entry) -> Entry | None:
+    """The quickest of our rows with all threads of the work."""
+    return best(entry, lambda row: row["own"] and not row["name"].endswith(ON_ONE))
+
+
+def own_on_one(entry: Entry) -> Entry | None:
+    """Our row with one thread beside that with several."""
+    return best(entry, lambda row: row["own"] and row["name"].endswith(ON_ONE))
 
 
 def present(entries: Entries, keys: Sequence[str]) -> Verdict | None:
@@ -100,21 +115,22 @@ class Below:
 
 @dataclass(frozen=True)
 class ThreadsHelp:
-    """Two threads are not slower than one, by the clock."""
+    """Two threads are not slower than one, by the clock and in the same run, but for `noise`."""
 
     names: tuple[str, ...]
+    noise: float = 0.02
 
     def judge(self, entries: Entries) -> Verdict:
-        keys = [key for name in self.names for key in (name, two_threads(name))]
+        keys = [two_threads(name) for name in self.names]
         if (early := present(entries, keys)) is not None:
             return early
         ratios = []
-        for name in self.names:
-            one, two = (best_own(entries[key]) for key in (name, two_threads(name)))
-            assert one is not None
-            assert two is not None
+        for key in keys:
+            two, one = best_own(entries[key]), own_on_one(entries[key])
+            if two is None or one is None:
+                return Verdict(None, f"no row of ours on one thread at {key}")
             ratios.append(median(one, "wall") / median(two, "wall"))
-        return Verdict(min(ratios) >= 1.0, " / ".join(f"{ratio:.2f}" for ratio in ratios) + " x as fast")
+        return Verdict(min(ratios) >= 1.0 - self.noise, " / ".join(f"{ratio:.2f}" for ratio in ratios) + " x as fast")
 
 
 @dataclass(frozen=True)
@@ -161,19 +177,29 @@ class Goal:
     work: str
     wanted: str
     test: Any
-    limits: str = ""  # which free text belongs to it
+    limits: str = ""  # which of LIMITS belongs to it
+    further: str = ""  # what would be better still,
+    stretch: Any = None  # and its test
+
+    def beyond(self, entries: Entries) -> str:
+        """Whether it is better still."""
+        return "" if self.stretch is None else f"{self.further}: {self.stretch.judge(entries).word}"
 
 
 CUBA = ("cuba_4k", "cuba_20k", "cuba_100k")
+CUBA_SIZES = {"cuba_4k": 4_000, "cuba_20k": 20_000, "cuba_100k": 100_000}
+ON_TWO = tuple(two_threads(name) for name in ("cuba_20k", "cuba_100k"))
 GOALS = (
-    Goal("CUBA 4k / 20k / 100k", "2 x the best peer, one thread", Faster(CUBA, 2.0), "cuba"),
-    Goal("CUBA 20k / 100k", "3 x the best peer, two threads",
-         Faster(("cuba_20k, 2 threads", "cuba_100k, 2 threads"), 3.0), "threads"),
-    Goal("CUBA 4k / 20k / 100k", "two threads never slower than one", ThreadsHelp(CUBA), "threads"),
-    Goal("CUBA 4k / 20k / 100k", "cost linear in neurons (100k at most twice 4k)",
-         Linear({"cuba_4k": 4_000, "cuba_20k": 20_000, "cuba_100k": 100_000}, 2.0), "linear"),
+    Goal("CUBA 4k / 20k / 100k", "2 x the best peer, one thread", Faster(CUBA, 2.0), "cuba",
+         "2.5 x", Faster(CUBA, 2.5)),
+    Goal("CUBA 20k / 100k", "3 x the best peer, two threads", Faster(ON_TWO, 3.0), "threads", "4 x",
+         Faster(ON_TWO, 4.0)),
+    Goal("CUBA 4k / 20k / 100k", "two threads never slower than one (2 % is noise)", ThreadsHelp(CUBA), "threads"),
+    Goal("CUBA 4k / 20k / 100k", "cost linear in neurons (100k at most twice 4k)", Linear(CUBA_SIZES, 2.0), "linear"),
     Goal("COBA", "2 x the best peer", Faster(("coba",), 2.0), "coba"),
     Goal("Brunel", "2 x the best peer", Faster(("brunel",), 2.0), "brunel"),
+    Goal("COBA / Brunel", "two threads never slower than one (not in the plan)", ThreadsHelp(("coba", "brunel")),
+         "threads"),
     Goal("pair STDP", "8 x the best peer", Faster(("stdp",), 8.0), "stdp"),
     Goal("dense layer, 5 % spikes, T 100 / 500", "4 x the best torch package",
          Faster(("dense", "dense_500"), 4.0, TORCH), "dense"),
@@ -185,6 +211,8 @@ GOALS = (
          NearLimit("gradient_512", 1.3), "gradient"),
     Goal("LIF layer 2048, forward and backward", "1.15 x the matrix products",
          NearLimit("gradient_2048", 1.15), "gradient"),
+    Goal("LIF layer 4096, forward and backward", "1.15 x the matrix products",
+         NearLimit("gradient_4096", 1.15), "gradient"),
     Goal("three factors, batch 1", "15 x torch, outer products",
          Faster(("three_factor_1",), 15.0, ("torch, outer products",)), "three_factor"),
     Goal("three factors, batch 1", "5 x torch, factorised", Faster(("three_factor_1",), 5.0, ("torch, factorised",)),
@@ -193,27 +221,36 @@ GOALS = (
          Faster(("three_factor_32",), 15.0, ("torch, outer products",)), "three_factor"),
     Goal("three factors, batch 32", "1.3 x torch, factorised",
          Faster(("three_factor_32",), 1.3, ("torch, factorised",)), "three_factor"),
-    Goal("reservoir", "faster than the best peer", Faster(("reservoir",), 1.0), "reservoir"),
+    Goal("reservoir", "faster than the best peer", Faster(("reservoir",), 1.0), "reservoir", "200 us per step",
+         Below("reservoir", 200.0)),
     Goal("BioHSIC XOR, published protocol", "40 s on two threads", Below(two_threads("biohsic_original"), 40.0),
-         "biohsic"),
+         "biohsic", "20 s", Below(two_threads("biohsic_original"), 20.0)),
     Goal("memory over simulated time", "flat: the same peak within 2 % for four times the time", Memory("streamed"),
          "memory"),
     Goal("CUBA 1,000,000 neurons", "runs within 16 GiB", Memory("cuba_1m", 16 * GIB), "cuba_1m"),
 )  # fmt: skip
 
-LIMITS: dict[str, str] = {
+
+def linear(entries: Entries) -> str:
+    """What moving the memory of a neuron costs at each size."""
+    if (early := present(entries, CUBA)) is not None:
+        return early.value
+    costs = [1e6 * entries[key]["limit"]["value"] / neurons for key, neurons in CUBA_SIZES.items()]
+    shown = " / ".join(f"{cost:.1f}" for cost in costs)
+    return f"the cache: memory moved at the bandwidth that a copy of each size has here costs {shown} us"
+
+
+LIMITS: dict[str, str | Callable[[Entries], str]] = {
     "cuba": "memory: copying what has to move takes most of the time. Per step at 4k: neurons 3.5 us (4 "
             "states of 8 bytes read and written, 2 ports), spikes collected 0.6, delivery 0.5. Running a "
             "population part by part in the cache gains another 1.1 to 1.3 x and is not merged yet",
     "threads": "a network is not divided between threads: replicas and rows of a batch are",
-    "linear": "the cache: a copy of the states runs at 94 GB/s at 4k neurons, at 29 GB/s at 100k",
+    "linear": linear,
     "memory": "stretches of 100 ms are written before the next one begins",
     "cuba_1m": "edges in 32 bits: 28 bytes per synapse at the peak",
     "coba": "not profiled",
     "stdp": "per step: 1,000 Poisson numbers 2.3 us, learning 2.8, delivery 1.5; 15 lists of 100 weights each "
-            "are read and written. NEST's synapse sees a post spike one step later at least, and BindsNET "
-            "delivers a spike one step later: pairs of one step count otherwise, rates differ, and their rows "
-            "are void",
+            "are read and written",
     "dense": "T 100: the product of listed inputs is 30 us a step, listing them 6, neurons 12, handing out the "
             "recording the rest; over 500 steps what is done once per run weighs less",
     "three_factor": "batch 1: the kernel that forms the change and makes it 0.13 ms (a copy of the weight alone "
@@ -226,3 +263,9 @@ LIMITS: dict[str, str] = {
             "the update. The limit counts two products",
     "biohsic": "many small steps: about 58 us of kernels each, the largest of them 9",
 }  # fmt: skip
+
+
+def limit_of(goal: Goal, entries: Entries) -> str:
+    """What is known of the limit of a goal's works."""
+    text = LIMITS.get(goal.limits, "")
+    return text if isinstance(text, str) else text(entries)

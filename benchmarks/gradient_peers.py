@@ -1,8 +1,11 @@
-"""Forward and backward through a layer in plain torch and in snnTorch, written as a user of each would."""
+"""Forward and backward through a layer in plain torch, and what the packages upon torch share: loss and gradient.
+
+Where the derivative of a package is that of the work but for a factor, the loss is scaled: every path from a weight to
+the loss has one surrogate, since none passes the reset.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,12 +13,6 @@ from torch import Tensor
 
 from neurosim.benchmark import Contender, in_process
 from neurosim.benchmark.gradients import LayerGradient
-
-try:
-    import snntorch
-    from snntorch import surrogate
-except ImportError:
-    snntorch = None
 
 
 class Spike(torch.autograd.Function):
@@ -33,17 +30,32 @@ class Spike(torch.autograd.Function):
         return gradients[0] / (1.0 + ctx.slope * x.abs()) ** 2, None
 
 
-def layer_gradient(work: LayerGradient) -> Iterator[Contender | str]:
-    """Contenders, or the name of a peer that is not installed."""
-    x, target = torch.from_numpy(work.x), torch.from_numpy(work.target)
+class Loss:
+    """Half the squared distance of the rates from those of the work; `factor` is what a package's derivative lacks."""
+
+    def __init__(self, work: LayerGradient, factor: float = 1.0):
+        self.target, self.factor = torch.from_numpy(work.target), factor
+
+    def gradient(self, spikes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes, and the gradient of the weight that they come from."""
+        distance = spikes.mean(0) - self.target
+        loss = 0.5 * self.factor * (distance**2).sum(-1).mean()
+        (gradient,) = torch.autograd.grad(loss, (weight,))
+        return spikes.detach(), gradient
+
+
+def linear_of(work: LayerGradient, factor: float = 1.0) -> torch.nn.Linear:
+    """The weights of the work, times a factor."""
+    linear = torch.nn.Linear(work.inputs, work.units, bias=False)
+    linear.weight.data = factor * torch.from_numpy(work.weight)
+    return linear
+
+
+def gradient(work: LayerGradient) -> Contender:
+    x, loss = torch.from_numpy(work.x), Loss(work)
     weight = torch.from_numpy(work.weight.copy()).requires_grad_()
 
-    def gradient(spikes: Tensor, leaf: Tensor) -> Tensor:
-        loss = 0.5 * ((spikes.mean(0) - target) ** 2).sum(-1).mean()
-        (slope,) = torch.autograd.grad(loss, (leaf,))
-        return slope
-
-    def hoisted() -> Tensor:
+    def run() -> tuple[Tensor, Tensor]:
         current = (x.reshape(-1, work.inputs) @ weight.T).view(work.steps, work.batch, work.units)
         v, spikes = torch.zeros(work.batch, work.units), []
         for arriving in current.unbind(0):  # an index per step would make the backward pass quadratic in steps
@@ -51,27 +63,6 @@ def layer_gradient(work: LayerGradient) -> Iterator[Contender | str]:
             spike = Spike.apply(v - 1.0, work.slope)  # type: ignore[no-untyped-call]
             v = v * (1.0 - spike.detach())
             spikes.append(spike)
-        return gradient(torch.stack(spikes), weight)
+        return loss.gradient(torch.stack(spikes), weight)
 
-    yield in_process("torch, one product, unbind", hoisted, work.read)
-    yield in_process("snnTorch Leaky", snntorch_leaky(work, x, gradient), work.read) if snntorch else "snnTorch"
-
-
-def snntorch_leaky(
-    work: LayerGradient, x: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]
-) -> Callable[[], Tensor]:
-    """Leaky, reset to zero by hand in the step of the spike: a gradient passes its own reset there."""
-    linear = torch.nn.Linear(work.inputs, work.units, bias=False)
-    linear.weight.data = torch.from_numpy(work.weight.copy())
-    cell = snntorch.Leaky(beta=work.leak, threshold=1.0, reset_mechanism="none",
-                          spike_grad=surrogate.fast_sigmoid(slope=work.slope))  # fmt: skip
-
-    def run() -> Tensor:
-        mem, spikes = cell.init_leaky(), []
-        for current in linear(x).unbind(0):
-            spike, mem = cell(current, mem)
-            mem = mem * (1.0 - spike.detach())
-            spikes.append(spike)
-        return gradient(torch.stack(spikes), linear.weight)
-
-    return run
+    return in_process("torch, one product, unbind", run, work.read)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import nest
+import numpy as np
 
 from neurosim.benchmark import Contender, Sample
 from neurosim.benchmark.balanced import Balanced, Brunel, Coba, Cuba
@@ -65,9 +66,10 @@ def brunel(work: Brunel) -> Built:
 
 
 def stdp(work: PairStdp) -> Built:
-    """Its synapse delays what comes back from the post neuron by the delay, one step at least."""
+    """In these cells a spike arrives after the leak, in the work before it: hence the threshold."""
+    leak = float(np.exp(-work.dt / work.tau_mem))
     cells = nest.Create("iaf_psc_delta", work.units, params={
-        "tau_m": work.tau_mem, "C_m": 1.0, "E_L": 0.0, "V_th": 1.0, "V_reset": 0.0, "V_m": 0.0, "t_ref": 0.0,
+        "tau_m": work.tau_mem, "C_m": 1.0, "E_L": 0.0, "V_th": 1.0 / leak, "V_reset": 0.0, "V_m": 0.0, "t_ref": 0.0,
         "tau_minus": work.tau,
     })  # fmt: skip
     source = nest.Create("poisson_generator", params={"rate": work.rate})

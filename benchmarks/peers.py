@@ -69,6 +69,7 @@ class Peer:
     function: str
     threaded: bool = False  # the function is told the number of threads
     many: bool = True  # can it use more than one thread?
+    note: str = ""  # what is to be known of its row
 
     def recipe(self, work: Any, threads: int) -> Recipe:
         used = threads if self.many else 1
@@ -93,12 +94,27 @@ def installed(package: str) -> str | None:
         return None
 
 
+NOTES = {
+    "NEST": "pairs of spikes count otherwise: its synapse sees a pre spike one step before the neuron does, and a post "
+    "spike one step after it",
+    "BindsNET PostPre": "pairs of spikes count otherwise: a trace holds the spikes of the step itself, and a spike "
+    "reaches the neuron one step later",
+    "BindsNET MSTDPET": "the rule pairs pre traces with post spikes (Florian 2007) where the work has the surrogate "
+    "slope, so that the changes cannot agree",
+    "Norse": "SuperSpike has a slope of 1 whatever its alpha, so that all potentials are 25 times as large; the "
+    "derivative is then that of the work",
+    "SpikingJelly": "SoftSign's derivative is that of the work times half the slope, by which the loss is divided",
+}
 STANDALONE = Peer("Brian2 C++", "brian2", "brian_peers", "standalone", threaded=True)
 NEST = Peer("NEST", "nest-simulator", "nest_peers", "network", threaded=True)
 SPIKING = (STANDALONE, Peer("Brian2 Cython", "brian2", "brian_peers", "cython", many=False), NEST)
 PEERS: dict[type, tuple[Peer, ...]] = {
     Balanced: SPIKING,
-    PairStdp: (STANDALONE, replace(NEST, many=False), Peer("BindsNET PostPre", "bindsnet", "bindsnet_peers", "stdp")),
+    PairStdp: (
+        STANDALONE,
+        replace(NEST, many=False, note=NOTES["NEST"]),
+        Peer("BindsNET PostPre", "bindsnet", "bindsnet_peers", "stdp", note=NOTES["BindsNET PostPre"]),
+    ),
     Layer: (
         Peer("torch, a product per step", "torch", "torch_peers", "layer_steps"),
         Peer("torch, one product, in place", "torch", "torch_peers", "layer_batched"),
@@ -110,13 +126,18 @@ PEERS: dict[type, tuple[Peer, ...]] = {
         Peer("JAX scan of products", "jax", "jax_peers", "layer_steps"),
     ),
     LayerGradient: (
-        Peer("torch, one product, unbind", "torch", "gradient_peers", "layer_gradient"),
-        Peer("snnTorch Leaky", "snntorch", "gradient_peers", "layer_gradient"),
+        Peer("torch, one product, unbind", "torch", "gradient_peers", "gradient"),
+        Peer("snnTorch Leaky", "snntorch", "snntorch_peers", "gradient"),
+        Peer("Norse LIFBoxCell", "norse", "norse_peers", "gradient", note=NOTES["Norse"]),
+        Peer("SpikingJelly LIFNode", "spikingjelly", "spikingjelly_peers", "gradient", note=NOTES["SpikingJelly"]),
+        Peer("Sinabs LIF, a call per step", "sinabs", "sinabs_peers", "gradient"),
+        Peer("JAX product and scan", "jax", "jax_peers", "gradient"),
     ),
     ThreeFactor: (
         Peer("torch, outer products", "torch", "torch_peers", "outer_products"),
         Peer("torch, outer products in place", "torch", "torch_peers", "outer_products_in_place"),
         Peer("torch, factorised", "torch", "torch_peers", "factorised"),
+        Peer("BindsNET MSTDPET", "bindsnet", "bindsnet_peers", "three_factor", note=NOTES["BindsNET MSTDPET"]),
     ),
     RandomReservoir: (
         Peer("torch CSR", "torch", "torch_peers", "torch_csr"),
@@ -128,21 +149,34 @@ PEERS: dict[type, tuple[Peer, ...]] = {
 ALONE = ("cuba_1m",)  # no peer: too much memory or time
 
 
+ON_ONE = ", 1 thread"  # ends the name of who has one thread where others have more
+
+
+def on_one(recipe: Recipe) -> Recipe:
+    """The name of a contender with one thread beside others."""
+    return replace(recipe, name=recipe.name + ON_ONE)
+
+
+def notes(name: str, work: Work) -> dict[str, str]:
+    """What is to be known of the rows of peers that take part."""
+    return {peer.name: peer.note for peer in _chosen(name, work) if peer.note and not peer.missing()}
+
+
 def peers_of(name: str, work: Work, threads: int) -> tuple[list[Recipe], list[str]]:
     """Recipes of the peers at a work, and why others are left out. With several threads a peer that is not quicker for
     them may be the best on one, so Brian2's program takes part with one too.
     """
-    chosen: Sequence[Peer] = () if name in ALONE else _of(work)
+    chosen = _chosen(name, work)
     reasons = [peer.missing() for peer in chosen]
     here = [peer for peer, reason in zip(chosen, reasons, strict=True) if not reason]
     recipes = [peer.recipe(work, threads) for peer in here]
     if threads > 1 and STANDALONE in here:
-        recipes.insert(1, replace(STANDALONE.recipe(work, 1), name=f"{STANDALONE.name}, 1 thread"))
+        recipes.insert(1, on_one(STANDALONE.recipe(work, 1)))
     return recipes, [reason for reason in reasons if reason]
 
 
-def _of(work: Work) -> tuple[Peer, ...]:
-    for kind in type(work).__mro__:
+def _chosen(name: str, work: Work) -> Sequence[Peer]:
+    for kind in () if name in ALONE else type(work).__mro__:
         if kind in PEERS:
             return PEERS[kind]
     return ()

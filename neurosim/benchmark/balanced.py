@@ -189,6 +189,7 @@ def superposed(basal: Any, uniform: Any, mean: Any, none: Any) -> tuple[Any, ...
     return (count + heaviside(uniform - (many + p11)) + basal,)
 
 
+# Not the package's PoissonSource: that has one spike in a step at most, and here 2 arrive on average (20 kHz, 0.1 ms).
 @dataclass(frozen=True)
 class PoissonTrains(Model):
     """Many Poisson trains of `rate` Hz together: their spikes in a step, a number (up to 12) with mean rate dt / 1000.

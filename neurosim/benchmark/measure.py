@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Values = Mapping[str, Any]  # what a contender found: numbers or arrays by name
+LEAST = 3  # repeats of which a median says something
+LONG = 60.0  # seconds by the clock of a repeat that are too many for LEAST of them
 
 
 class Failed(Exception):
@@ -96,28 +98,30 @@ def void_reason(values: Values, checks: Mapping[str, Check]) -> str:
 
 
 def measure(
-    contenders: Sequence[Contender], checks: Mapping[str, Check], repeats: int = 5, seconds: float = 60.0
-) -> list[Row]:
-    """Every contender `repeats` times, in turn, after one run each that is not counted; whoever has used up `seconds`
-    by the clock sits out, but not before a repeat of it counts. The results of every run are checked; who fails is void
-    and asked no more.
+    contenders: Sequence[Contender], checks: Mapping[str, Check], repeats: int = 5, seconds: float = 60.0,
+    long: float = LONG,
+) -> list[Row]:  # fmt: skip
+    """Every contender `repeats` times, in turn, after one run each that is not counted. Whoever has used up `seconds`
+    by the clock sits out, but not before `LEAST` repeats of it count, or one where a repeat takes longer than `long`.
+    The results of every run are checked; who is void is asked no more.
     """
     rows = [Row(one.name, one.own) for one in contenders]
-    spent, failed = dict.fromkeys(range(len(rows)), 0.0), set[int]()
+    spent, last = [0.0] * len(rows), [0.0] * len(rows)
     for turn in range(repeats + 1):
         for index, (row, contender) in enumerate(zip(rows, contenders, strict=True)):
-            if index in failed or (turn > 1 and spent[index] > seconds):
+            enough = turn > (1 if last[index] > long else LEAST)
+            if row.void or (enough and spent[index] > seconds):
                 continue
             started = time.perf_counter()
             try:
                 sample = contender.sample()
             except Failed as error:
-                row.void = row.void or f"it failed: {error}"
-                failed.add(index)
+                row.void = f"it failed: {error}"
                 continue
             row.values, row.peak = sample.values, sample.peak
-            row.void = row.void or void_reason(row.values, checks)
-            spent[index] += time.perf_counter() - started
+            row.void = void_reason(row.values, checks)
+            last[index] = time.perf_counter() - started
+            spent[index] += last[index]
             if turn:
                 row.wall.append(sample.wall)
                 row.cpu.append(sample.cpu)

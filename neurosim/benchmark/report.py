@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """One work with the rows of its contenders; `skipped` says which peers did not take part, and why. Ratios are of
-    `clock`: "cpu" where all have one thread, else "wall".
+    """One work with the rows of its contenders; `skipped` says which peers did not take part, and why; `notes` what is
+    to be known of a contender, by its name. Ratios are of `clock`: "cpu" where all have one thread, else "wall".
     """
 
     name: str
@@ -43,6 +43,7 @@ class Measured:
     limit: Limit
     skipped: Sequence[str] = ()
     clock: str = "cpu"
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """The entry: times in the unit of the work."""
@@ -58,7 +59,7 @@ class Measured:
         limit = {"value": _rounded(self.limit[0] * scale), "of": self.limit[1]}
         return {
             "about": self.work.about, "unit": self.work.unit, "clock": self.clock, "rows": rows, "limit": limit,
-            "skipped": list(self.skipped),
+            "skipped": list(self.skipped), "notes": dict(self.notes),
         }  # fmt: skip
 
 
@@ -127,3 +128,7 @@ def markdown(name: str, entry: Entry) -> Iterable[str]:
     for cells in lines(name, entry):
         yield "| " + " | ".join(cells[2:]) + " |"
     yield ""
+    for contender, note in entry.get("notes", {}).items():
+        yield f"- {contender}: {note}."
+    if entry.get("notes"):
+        yield ""

@@ -33,6 +33,7 @@ WORKS: dict[str, Callable[[], Work]] = {
     "layer_4096": lambda: Layer(4096, 4096, steps=500, spread=0.45),
     "gradient_512": lambda: LayerGradient(512, 512, steps=500, spread=0.45),
     "gradient_2048": lambda: LayerGradient(2048, 2048, steps=500, spread=0.45),
+    "gradient_4096": lambda: LayerGradient(4096, 4096, steps=500, spread=0.45),
 }
 SMALL: dict[str, Callable[[], Work]] = {
     "cuba_4k": lambda: Cuba(500, steps=200, rate=None),
@@ -52,9 +53,10 @@ SMALL: dict[str, Callable[[], Work]] = {
     "layer_4096": lambda: Layer(60, 30, batch=2, steps=30),
     "gradient_512": lambda: LayerGradient(40, 30, batch=2, steps=30),
     "gradient_2048": lambda: LayerGradient(50, 30, batch=2, steps=30),
+    "gradient_4096": lambda: LayerGradient(60, 30, batch=2, steps=30),
 }
 LARGE = ("cuba_1m",)  # much memory: run only where named
-THREADED = ("cuba_4k", "cuba_20k", "cuba_100k")  # works whose goals are also for two threads
+THREADED = ("cuba_4k", "cuba_20k", "cuba_100k", "coba", "brunel")  # also run on two threads
 GPU = {
     "gpu_layer_16384": "LIF layer 16384 -> 16384, batch 16, T 500",
     "gpu_scan": "the scan of that layer alone, without its matrix product",

@@ -1,6 +1,7 @@
 """Measuring: what counts, what is void, and that the works find what they must."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,10 +89,14 @@ def test_who_fails_is_void_and_asked_no_more():
     assert cells[3] == "VOID: it failed: no compiler"
 
 
-def test_a_slow_contender_sits_out_after_one_repeat():
+@pytest.mark.parametrize(
+    ("repeats", "seconds", "long", "counted"),
+    [(5, -1.0, 60.0, 3), (5, -1.0, -1.0, 1), (2, -1.0, 60.0, 2), (5, 60.0, 60.0, 5), (5, 60.0, -1.0, 5)],
+)
+def test_whoever_used_up_the_time_sits_out_after_three_repeats_or_a_long_one(repeats, seconds, long, counted):
     one = in_process("slow", lambda: None, lambda _: {"rate": 2.0})
-    (row,) = measure([one], CHECKS, repeats=5, seconds=-1.0)
-    assert len(row.cpu) == 1
+    (row,) = measure([one], CHECKS, repeats, seconds, long)
+    assert len(row.cpu) == counted
 
 
 def holding(megabytes, rate=2.0):
@@ -157,6 +162,7 @@ def test_a_single_wrong_repeat_is_enough():
     rates = iter([2.0, 2.0, 5.0, 2.0])
     (row,) = measure([in_process("moody", lambda: next(rates), lambda rate: {"rate": rate})], CHECKS, repeats=3)
     assert "rate is 5" in row.void
+    assert list(rates) == [2.0]  # asked no more
 
 
 def test_repeats_are_in_turn_and_the_first_is_not_counted():
@@ -188,6 +194,16 @@ def test_a_work_finds_what_it_must(name):
 def test_the_reference_agrees(name):
     one = work(name, small=True)
     assert not measure([one.own("reference")], one.checks, repeats=1)[0].void
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"slope": 10.0}, "gradient is wrong"), ({"spread": 0.45}, "rate is "), ({"tau_mem": 9.0}, "")]
+)
+def test_a_wrong_gradient_or_wrong_spikes_are_seen(change, said):
+    one = work("gradient_512", small=True)
+    reason = void_reason(replace(one, **change).own("cpu").sample().values, one.checks)
+    assert reason
+    assert reason.startswith(said)
 
 
 def test_a_wrong_simulation_is_seen():

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from neurosim.benchmark import GPU, Recipe, work
+from neurosim.benchmark import GPU, WORKS, Recipe, apart, measure, work
 from neurosim.benchmark.report import HEAD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,12 @@ def scripts():
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
     return {"compare": compare, "goals": goals, "page": page, "peers": peers}
+
+
+@pytest.fixture
+def on_path(monkeypatch):
+    """Processes of their own find the modules of benchmarks/."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
 def row(name, seconds, own=False, void="", peak=100, wall=None):
@@ -85,23 +92,63 @@ def test_every_work_has_peers_and_every_peer_a_function(scripts):
 @pytest.mark.parametrize(
     ("name", "functions"),
     [
-        ("dense", ["layer_steps", "layer_batched"]),
-        ("three_factor_32", ["outer_products", "outer_products_in_place", "factorised"]),
-        ("reservoir", ["torch_csr", "torch_dense", "scipy_csr"]),
+        ("dense", ["torch_peers.layer_steps", "torch_peers.layer_batched"]),
+        (
+            "three_factor_32",
+            [f"torch_peers.{one}" for one in ("outer_products", "outer_products_in_place", "factorised")],
+        ),
+        ("reservoir", ["torch_peers.torch_csr", "torch_peers.torch_dense", "torch_peers.scipy_csr"]),
+        ("gradient_512", ["gradient_peers.gradient"]),
     ],
 )
-def test_peers_in_plain_torch_do_the_same_work(scripts, name, functions):
-    from neurosim.benchmark import apart, measure
-
-    one = work(name, small=True)
-    recipes = [Recipe(function, "torch_peers", function, (work(name, small=True),)) for function in functions]
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        with apart(recipes) as contenders:
-            rows = measure(contenders, one.checks, repeats=1)
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def test_peers_in_plain_torch_do_the_same_work(scripts, on_path, name, functions):
+    recipes = [Recipe(one, *one.split("."), (work(name, small=True),)) for one in functions]
+    with apart(recipes) as contenders:
+        rows = measure(contenders, work(name, small=True).checks, repeats=1)
     assert [row.void for row in rows] == [""] * len(functions)
+
+
+@pytest.mark.parametrize("name", ["gradient_512", "three_factor_1"])
+def test_peers_that_are_installed_agree_or_their_note_says_why_not(scripts, on_path, name):
+    peers, one = scripts["peers"], work(name, small=True)
+    recipes, _ = peers.peers_of(name, one, 1)
+    notes = peers.notes(name, one)
+    with apart(recipes) as contenders:
+        rows = measure(contenders, one.checks, repeats=1)
+    assert rows
+    for row in rows:
+        assert "it failed" not in row.void
+        assert bool(row.void) == ("cannot agree" in notes.get(row.name, ""))
+
+
+def test_a_peer_with_another_surrogate_is_void(scripts, on_path):
+    other = replace(work("gradient_512", small=True), slope=10.0)
+    with apart([Recipe("torch", "gradient_peers", "gradient", (other,))]) as contenders:
+        (row,) = measure(contenders, work("gradient_512", small=True).checks, repeats=1)
+    assert row.void.startswith("gradient is wrong by ")
+
+
+def test_notes_are_of_those_that_take_part(scripts, monkeypatch):
+    peers = scripts["peers"]
+    monkeypatch.setattr(peers.shutil, "which", lambda program: program)
+    monkeypatch.setattr(peers, "installed", lambda package: None if package == "nest-simulator" else "1.0")
+    assert list(peers.notes("stdp", work("stdp", small=True))) == ["BindsNET PostPre"]
+    assert peers.notes("coba", work("coba", small=True)) == {}
+    monkeypatch.setattr(peers, "installed", lambda package: "1.0")
+    assert list(peers.notes("stdp", work("stdp", small=True))) == ["NEST", "BindsNET PostPre"]
+    named = {peer.name for chosen in peers.PEERS.values() for peer in chosen if peer.note}
+    assert len(named) == len(peers.NOTES)
+
+
+def test_beside_two_threads_the_backend_has_one_as_well(scripts, monkeypatch):
+    compare = scripts["compare"]
+    monkeypatch.setattr(compare, "peers_of", lambda name, one, threads: ([], []))
+    for name, others in (("coba", []), ("biohsic_original", ["neurosim reference"])):
+        _, recipes, _ = compare.contenders(name, 2, True)
+        assert [one.name for one in recipes] == ["neurosim cpu", "neurosim cpu, 1 thread", *others]
+        assert [one.threads for one in recipes][:2] == [2, 1]
+        assert all(one.own for one in recipes)
+    assert [one.name for one in compare.contenders("coba", 1, True)[1]] == ["neurosim cpu"]
 
 
 def test_a_gpu_work_is_skipped_with_a_sentence(scripts, monkeypatch):
@@ -114,9 +161,11 @@ def test_a_gpu_work_is_skipped_with_a_sentence(scripts, monkeypatch):
     assert compare.refused("coba") == ""
 
 
-def test_two_threads_where_there_is_a_goal_for_two(scripts):
+def test_networks_are_run_on_two_threads_too(scripts):
     planned = scripts["compare"].planned
-    assert planned(["cuba_20k", "coba"], None) == [("cuba_20k", 1), ("cuba_20k", 2), ("coba", 1)]
+    assert planned(["cuba_20k", "dense"], None) == [("cuba_20k", 1), ("cuba_20k", 2), ("dense", 1)]
+    on_two = [name for name, threads in planned(list(WORKS), None) if threads == 2]
+    assert on_two == ["cuba_4k", "cuba_20k", "cuba_100k", "coba", "brunel"]
     assert planned(["coba"], [2]) == [("coba", 2)]
 
 
@@ -145,8 +194,8 @@ def test_other_goals(scripts):
     goals = scripts["goals"]
     entries = {
         "a": entry(row("o", 1.2, own=True), limit=1.0), "big": entry(row("o", 6.0, own=True, peak=17_000)),
-        "w": entry(row("o", 1.0, own=True, wall=2.0)),
-        "w, 2 threads": entry(row("o", 9.0, own=True, wall=1.6), clock="wall"),
+        "w, 2 threads": threaded(1.6, 2.0), "same, 2 threads": threaded(1.01, 1.0),
+        "slow, 2 threads": threaded(1.6, 1.5), "alone, 2 threads": entry(row("o", 9.0, own=True), clock="wall"),
         "flat": entry(row("1 s", 1.0, own=True, peak=400), row("4 s", 1.0, own=True, peak=401)),
         "grows": entry(row("1 s", 1.0, own=True, peak=400), row("4 s", 1.0, own=True, peak=500)),
     }  # fmt: skip
@@ -156,6 +205,9 @@ def test_other_goals(scripts):
         (goals.Below("a", 1.2), "reached: 1.2 s"),
         (goals.Below("a", 1.1), "missed: 1.2 s"),
         (goals.ThreadsHelp(("w",)), "reached: 1.25 x as fast"),
+        (goals.ThreadsHelp(("w", "same")), "reached: 1.25 / 0.99 x as fast"),
+        (goals.ThreadsHelp(("w", "slow")), "missed: 1.25 / 0.94 x as fast"),
+        (goals.ThreadsHelp(("alone",)), "open: no row of ours on one thread at alone, 2 threads"),
         (goals.ThreadsHelp(("a",)), "open: a, 2 threads was not measured"),
         (goals.Linear({"a": 100_000, "big": 1_000_000}, 2.0), "reached: 12.0 / 6.0 us per neuron and simulated second"),
         (goals.Linear({"a": 1_000_000, "big": 1_000_000}, 2.0), "missed: 1.2 / 6.0 us per neuron and simulated second"),
@@ -167,16 +219,56 @@ def test_other_goals(scripts):
         assert str(test.judge(entries)) == said
 
 
-def test_goals_name_works_that_there_are(scripts):
-    from neurosim.benchmark import WORKS
+def threaded(two, one):
+    """An entry of ours on two threads and on one: seconds by the clock."""
+    rows = row("o", 9.0, own=True, wall=two), row("o, 1 thread", 0.1, own=True, wall=one)
+    return entry(*rows, row("P", 9.0, wall=3.0), clock="wall", threads=2)
 
+
+def test_our_row_on_one_thread_reaches_no_goal_for_two(scripts):
+    entries = {"w, 2 threads": threaded(2.0, 1.0)}
+    assert str(scripts["goals"].Faster(("w, 2 threads",), 3.0).judge(entries)) == "missed: 1.50 x"
+    entries["w, 2 threads"]["rows"][0]["void"] = "rate is 3"
+    assert str(scripts["goals"].Faster(("w, 2 threads",), 1.0).judge(entries)).startswith("missed: no row of ours")
+
+
+def test_a_goal_says_whether_it_is_exceeded(scripts):
+    goals = scripts["goals"]
+    entries = {"a": entry(row("o", 1.0, own=True), row("P", 2.3))}
+    goal = goals.Goal("a", "2 x", goals.Faster(("a",), 2.0), further="2.5 x", stretch=goals.Faster(("a",), 2.5))
+    assert (str(goal.test.judge(entries)), goal.beyond(entries)) == ("reached: 2.30 x", "2.5 x: missed")
+    entries["a"]["rows"][1]["cpu"] = [2.6]
+    assert goal.beyond(entries) == "2.5 x: reached"
+    assert goal.beyond({}) == "2.5 x: open"
+    assert goals.Goal("a", "2 x", goals.Faster(("a",), 2.0)).beyond(entries) == ""
+
+
+def test_goals_beyond_the_goals_are_those_of_the_plan(scripts):
+    stretched = {goal.work: (goal.further, goal.stretch) for goal in scripts["goals"].GOALS if goal.further}
+    assert {work: further for work, (further, _) in stretched.items()} == {
+        "CUBA 4k / 20k / 100k": "2.5 x", "CUBA 20k / 100k": "4 x", "reservoir": "200 us per step",
+        "BioHSIC XOR, published protocol": "20 s",
+    }  # fmt: skip
+    assert stretched["CUBA 20k / 100k"][1].keys == ("cuba_20k, 2 threads", "cuba_100k, 2 threads")
+
+
+def test_what_is_moved_for_a_neuron_is_computed_from_the_limits(scripts):
+    goals = scripts["goals"]
+    (goal,) = (one for one in goals.GOALS if "linear" in one.wanted)
+    sizes = {"cuba_4k": 0.04, "cuba_20k": 0.3, "cuba_100k": 4.0}
+    entries = {name: entry(row("o", 1.0, own=True), limit=limit) for name, limit in sizes.items()}
+    assert goals.limit_of(goal, entries).endswith("costs 10.0 / 15.0 / 40.0 us")
+    del entries["cuba_20k"]
+    assert goals.limit_of(goal, entries) == "cuba_20k was not measured"
+
+
+def test_goals_name_works_that_there_are(scripts):
     goals, known = scripts["goals"], {*WORKS, *scripts["compare"].STUDIES}
-    for goal in goals.GOALS:
-        test = goal.test
+    for test in [one for goal in goals.GOALS for one in (goal.test, goal.stretch) if one is not None]:
         keys = next(getattr(test, name) for name in ("keys", "names", "sizes", "key") if hasattr(test, name))
         keys = (keys,) if isinstance(keys, str) else tuple(keys)
         assert {key.partition(",")[0] for key in keys} <= known
-        assert goal.limits
+    assert all(goal.limits for goal in goals.GOALS)
     assert set(goals.LIMITS) <= {goal.limits for goal in goals.GOALS}
 
 
@@ -188,7 +280,7 @@ def test_the_page_is_made_from_the_json(scripts):
     text = scripts["page"].page(entries)
     assert "| COBA | 2 x the best peer | reached: 2.00 x |" in text
     assert "| Brunel | 2 x the best peer | open: brunel was not measured |" in text
-    assert "| CUBA network of 1,000,000 neurons | on a GPU | open: gpu_cuba_1m needs a GPU | |" in text
+    assert "| CUBA network of 1,000,000 neurons | on a GPU | open: gpu_cuba_1m needs a GPU | | |" in text
     assert "| neurosim cpu | 1 | 1 | 1 | 1 | 100 | 2.00 x | 1.00 x |" in text
     assert "| Bad | VOID: rate is 9 |" in text
     assert "Measured then: P, 2 cores, 1 thread, load 0.1" in text
@@ -196,6 +288,27 @@ def test_the_page_is_made_from_the_json(scripts):
     assert "| COBA | 2 x the best peer | missed: 1.50 x |" in scripts["page"].page(entries)
     table = [line for line in text.splitlines() if line.startswith("| contender")]
     assert table[0].count("|") == len(HEAD[2:]) + 1
+
+
+def test_the_page_lists_rows_with_few_repeats(scripts):
+    often, once = row("neurosim cpu", 1.0, own=True), row("NEST", 2.0)
+    often["cpu"] = often["wall"] = [1.0, 1.0, 1.0]
+    twice = {**row("Brian2 C++", 2.0), "cpu": [2.0, 2.0]}
+    entries = {"coba": entry(often, row("Bad", 1.0, void="wrong")), "cuba_100k, 2 threads": entry(often, once, twice)}
+    text = scripts["page"].page(entries)
+    assert "\n- cuba_100k, 2 threads: NEST (1), Brian2 C++ (2)\n\n## Tables" in text
+    assert "- coba:" not in text
+    del entries["cuba_100k, 2 threads"]
+    assert "(1)" not in scripts["page"].page(entries)
+
+
+def test_the_page_has_notes_below_the_table_and_stretch_goals(scripts):
+    entries = {"reservoir": entry(row("neurosim cpu", 190.0, own=True), row("torch CSR", 200.0))}
+    assert "| reservoir | faster than the best peer | reached: 1.05 x | 200 us per step: reached |" in (
+        scripts["page"].page(entries)
+    )
+    entries["reservoir"]["notes"] = {"torch CSR": "it is another"}
+    assert "1.00 x | 200.00 x |\n\n- torch CSR: it is another.\n\nMeasured then" in scripts["page"].page(entries)
 
 
 def test_the_committed_page_is_that_of_the_committed_json(scripts):
