@@ -241,10 +241,10 @@ def linear(entries: Entries) -> str:
 
 
 LIMITS: dict[str, str | Callable[[Entries], str]] = {
-    "cuba": "memory: copying what has to move takes most of the time. Per step at 4k: neurons 3.5 us (4 "
-            "states of 8 bytes read and written, 2 ports), spikes collected 0.6, delivery 0.5. Running a "
-            "population part by part in the cache gains another 1.1 to 1.3 x and is not merged yet",
-    "threads": "a network is not divided between threads: replicas and rows of a batch are",
+    "cuba": "memory: copying what has to move takes most of the time. A population runs part by part, so that its "
+            "ports and spikes stay in the cache, its states where the cache holds them all",
+    "threads": "parts of the populations go to the threads, which meet in every step; where one thread is quicker by "
+               "the clock it runs alone, but for a trial now and then",
     "linear": linear,
     "memory": "stretches of 100 ms are written before the next one begins",
     "cuba_1m": "edges in 32 bits: 28 bytes per synapse at the peak",

@@ -28,9 +28,9 @@ repeat are checked, and a row that does not agree is VOID: rates (8 % for CUBA; 
 between seeds, 20 %; 3 % for Brunel; 6 % and some spikes for STDP, and 3 % of the mean weight), spikes of every neuron
 (layers, 5 %) and the gradient's sum over the inputs of every neuron (forward and backward, 2 %), every entry of the
 weight change within 1 % (three factors), every state within 1e-4 (reservoir), weights within 1e-3 (BioHSIC). Limits are
-measured beside each work: memory that has to move at the bandwidth of a copy of that size, or the matrix product. Peak
-MB is the most resident memory of the process of a contender, as the system counts it, with the interpreter and all it
-has loaded (Brian2's C++ program: that of the program alone)."""
+measured beside each work, on one thread: memory that has to move at the bandwidth of a copy of that size, or the matrix
+product. Peak MB is the most resident memory of the process of a contender, as the system counts it, with the
+interpreter and all it has loaded (Brian2's C++ program: that of the program alone)."""
 
 
 def page(entries: Entries) -> str:
