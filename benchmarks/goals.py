@@ -243,8 +243,8 @@ def linear(entries: Entries) -> str:
 LIMITS: dict[str, str | Callable[[Entries], str]] = {
     "cuba": "memory: copying what has to move takes most of the time. A population runs part by part, so that its "
             "ports and spikes stay in the cache, its states where the cache holds them all",
-    "threads": "parts of the populations go to the threads, which meet in every step; where one thread is quicker by "
-               "the clock it runs alone, but for a trial now and then",
+    "threads": "parts of the populations go to the threads, which meet in every step; a small network runs on one, and "
+               "so does any while one is quicker by the clock, but for a trial now and then",
     "linear": linear,
     "memory": "stretches of 100 ms are written before the next one begins",
     "cuba_1m": "edges in 32 bits: 28 bytes per synapse at the peak",
