@@ -189,8 +189,7 @@ class Delivery:
             return [kernels.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
-        how = self.transposed, self._spikes()
-        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, *how)]
+        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
 
     def _by_edges(self, out: Buffer, first: bool) -> list[Kernel]:
         """One kernel per delay."""

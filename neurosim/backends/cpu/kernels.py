@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.backends.cpu import aligned, machine
+from neurosim.backends.cpu.listed import dense_row
 from neurosim.backends.cpu.lists import BLOCK, Lists, name_lists, open_list, scan, visit
 from neurosim.backends.cpu.noise import LANES as TOGETHER
 from neurosim.backends.cpu.noise import normal, uniform, uniforms
@@ -254,12 +255,6 @@ def _add_bias(writer: Writer, bias: Array | None) -> None:
         writer.line("o[u(n)] += bias[u(r * P + n)]", 4)
 
 
-def _clear_port(writer: Writer, first: bool) -> None:
-    if first:
-        writer.line("for n in range(P):", 3)
-        writer.line("o[u(n)] = real(0)", 4)
-
-
 def dense(
     dtype: str,
     size: tuple[int, int, int],
@@ -270,10 +265,8 @@ def dense(
     out: Buffer,
     first: bool,
     transposed: bool = False,
-    spikes: bool = True,
 ) -> Kernel:
-    """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first). Of `spikes`, zeros are left out;
-    rates are taken four at a time (one after the other in the sum).
+    """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first). Inputs that are zero are left out.
 
     `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first.
     """
@@ -287,15 +280,12 @@ def dense(
         writer.line("total += w[u(j)] * x[u(j)]", 5)
         writer.line("o[u(n)] = total" if first else "o[u(n)] += total", 4)
     else:
-        _clear_port(writer, first)
-        if not spikes:
-            _four_at_a_time(writer)
-        writer.line(f"for j in range({'0' if spikes else 'Q - Q % 4'}, Q):", 3)
-        writer.line("value = x[u(j)]", 4)
-        writer.line("if value != real(0):", 4)
-        writer.row("w", "w_at", "(r * Q + j) * P", 5)
-        writer.line("for n in range(P):", 5)
-        writer.line("o[u(n)] += w[u(n)] * value", 6)
+        writer.scope["row_product"] = dense_row(dtype, first)
+        writer.address("list_at", aligned.zeros((LANES, size[2] + 16), np.int32))
+        writer.parts += ["row_product", str(first)]
+        size_of = writer.real.itemsize
+        ends = f"x_at + (r * B + b) * Q * {size_of}, list_at + lane * (Q + 16) * 4, o_at + (r * B + b) * P * {size_of}"
+        writer.line(f"row_product(w_at + r * Q * P * {size_of}, Q, P, {ends})", 3)
     _add_bias(writer, bias)
     return writer.done()
 
@@ -328,18 +318,6 @@ def deliver_by_list(
             writer.line(f"o[u(i + {k})] = total{k}", 4)
     _add_bias(writer, bias)
     return writer.done()
-
-
-def _four_at_a_time(writer: Writer) -> None:
-    writer.line("for j in range(0, Q - Q % 4, 4):", 3)
-    terms = "o[i]"
-    for k in range(4):
-        writer.row(f"w{k}", "w_at", f"(r * Q + j + {k}) * P", 4)
-        writer.line(f"value{k} = x[u(j + {k})]", 4)
-        terms = f"({terms} + w{k}[i] * value{k})"
-    writer.line("for n in range(P):", 4)
-    writer.line("i = u(n)", 5)
-    writer.line(f"o[i] = {terms}", 5)
 
 
 def one_to_one(

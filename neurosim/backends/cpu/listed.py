@@ -1,15 +1,17 @@
-"""Products with inputs of which few are not zero: for every row of inputs, the sum of the weights that are listed.
+"""Products with inputs of which some are zero: for a row of inputs, those that are not are listed, then the weights of
+the listed pre neurons are added up for as many post neurons as four vector registers hold. Each sum adds its inputs in
+their order, one by one.
 
-Weights lie in tiles of as many post neurons as four vector registers hold, pre neuron after pre neuron. All rows of
-inputs visit one tile before the next (784 x 64 weights stay in the second cache), and the sums of a row stay in
-registers while its list is read. Each sum adds its inputs in their order, one by one.
+A row by itself reads its weights where they lie (`dense_row`). For many rows weights lie in tiles, pre neuron after pre
+neuron, and all rows visit one tile before the next: 784 x 64 weights stay in the second cache.
 
-Written for LLVM, whose vectoriser leaves such sums in memory: 784 -> 1024 with 5 % of the inputs took 73 to 88 us for
-16 rows with sums in memory, and takes 28 this way.
+Written for LLVM, whose vectoriser leaves such sums in memory: 16 rows of 784 -> 1024 with 5 % of the inputs took 73 to
+88 us with sums in memory, and take 28 this way.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -21,16 +23,195 @@ from numba.extending import intrinsic
 
 from neurosim.backends.cpu import aligned
 from neurosim.backends.cpu.aligned import LINE
+from neurosim.backends.cpu.machine import REALS, indices
 from neurosim.types import Array
 
 REGISTERS = 4  # sums of a tile; with 8 its weights leave less of the second cache to the rest: 30 in place of 28 us
 
 _WORD, _INDEX = ir.IntType(64), ir.IntType(32)
+_REALS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
 def tile_width(dtype: Any) -> int:
     """Post neurons of a tile."""
     return REGISTERS * LINE // int(np.dtype(dtype).itemsize)
+
+
+class _Vectors:
+    """Vector code for reals like `kind`, the type of one or of an array of them."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: Any):
+        real = kind.dtype if isinstance(kind, types.Array) else kind
+        self.builder, self.real, self.bytes = builder, _REALS[real], real.bitwidth // 8
+        self.lanes = LINE // self.bytes
+        self.vector = ir.VectorType(self.real, self.lanes)
+        self.nothing = self.vector([0.0] * self.lanes)
+
+    def at(self, address: Any, place: Any, size: int) -> Any:
+        """The address of an element of `size` bytes."""
+        return self.builder.add(address, self.builder.mul(place, _WORD(size)))
+
+    def load(self, address: Any, kind: Any, align: int) -> Any:
+        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        value.align = align
+        return value
+
+    def spread(self, value: Any, count: int) -> Any:
+        """A number in all lanes."""
+        kind = ir.VectorType(value.type, count)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INDEX(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, count), [0] * count))
+
+
+class _Sums(_Vectors):
+    """One row's sums in `registers` registers, of whose last only `left` lanes are post neurons (None: all)."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: Any, registers: int, left: Any):
+        super().__init__(builder, kind)
+        self.registers, self.mask = registers, None
+        if left is not None:
+            places = ir.VectorType(_INDEX, self.lanes)
+            many = self.spread(builder.trunc(left, _INDEX), self.lanes)
+            self.mask = builder.icmp_signed("<", places(list(range(self.lanes))), many)
+
+    def add(
+        self, weights: Any, pitch: Any, index: Any, given: Any, count: Any, out: Any, by_index: bool, fresh: bool
+    ) -> None:
+        """Sums of the weights whose pre neurons are `index`, times `given` (of the k-th, or `by_index`)."""
+        build = self.builder
+        start = [self.nothing if fresh else self._read(out, number, self.bytes) for number in range(self.registers)]
+        before, loop, after = build.block, build.append_basic_block("inputs"), build.append_basic_block("stored")
+        build.cbranch(build.icmp_signed(">", count, _WORD(0)), loop, after)
+        build.position_at_end(loop)
+        k = build.phi(_WORD)
+        totals = [build.phi(self.vector) for _ in start]
+        j = build.zext(self.load(self.at(index, k, 4), _INDEX, 4), _WORD)
+        value = self.spread(
+            self.load(self.at(given, j if by_index else k, self.bytes), self.real, self.bytes), self.lanes
+        )
+        row = build.add(weights, build.mul(j, pitch))
+        added = [
+            build.fadd(total, build.fmul(self._read(row, number, self.bytes), value))
+            for number, total in enumerate(totals)
+        ]
+        following = build.add(k, _WORD(1))
+        for phi, first, then in ((k, _WORD(0), following), *zip(totals, start, added, strict=True)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, loop)
+        build.cbranch(build.icmp_signed("<", following, count), loop, after)
+        build.position_at_end(after)
+        results = [build.phi(self.vector) for _ in start]
+        for number, result in enumerate(results):
+            result.add_incoming(start[number], before)
+            result.add_incoming(added[number], loop)
+        for number, result in enumerate(results):
+            self._write(result, out, number)
+
+    def _partial(self, number: int) -> bool:
+        return self.mask is not None and number == self.registers - 1
+
+    def _read(self, address: Any, number: int, align: int) -> Any:
+        place = self.at(address, _WORD(number), LINE)
+        if not self._partial(number):
+            return self.load(place, self.vector, align)
+        pointer = self.builder.inttoptr(place, self.vector.as_pointer())
+        kind = ir.FunctionType(self.vector, [pointer.type, _INDEX, self.mask.type, self.vector])
+        return self._masked("load", kind, pointer, _INDEX(align), self.mask, self.nothing)
+
+    def _write(self, value: Any, address: Any, number: int) -> None:
+        pointer = self.builder.inttoptr(self.at(address, _WORD(number), LINE), self.vector.as_pointer())
+        if not self._partial(number):
+            self.builder.store(value, pointer).align = self.bytes
+            return
+        kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, _INDEX, self.mask.type])
+        self._masked("store", kind, value, pointer, _INDEX(self.bytes), self.mask)
+
+    def _masked(self, what: str, kind: Any, *arguments: Any) -> Any:
+        name = f"llvm.masked.{what}.v{self.lanes}f{8 * self.bytes}.p0"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+
+def sums(registers: int = REGISTERS, *, partial: bool = False, by_index: bool = False, fresh: bool = True) -> Any:
+    """(kind, weights, pitch, index, given, count, out, left): out_p = sum over k < count of weight[index_k, p] given_k,
+    for as many post neurons p as `registers` registers hold, the last of them `left` lanes if it is `partial`.
+
+    `kind` is one of the reals, or an array of them. Weight rows lie `pitch` bytes apart; all but `pitch`, `count` and
+    `left` are addresses. `by_index`: given_j is that of the pre neuron j. Not `fresh`: the sums are added to `out`.
+    """
+
+    @intrinsic
+    def add(typing_context, kind, weights, pitch, index, given, count, out, left):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            _, *rest, left = arguments
+            made = _Sums(builder, signature.args[0], registers, left if partial else None)
+            made.add(*rest, by_index=by_index, fresh=fresh)
+            return context.get_dummy_value()
+
+        return types.void(kind, *(types.int64,) * 7), generate
+
+    return add
+
+
+@intrinsic
+def list_lanes(typing_context, kind, row, first, index):  # type: ignore[no-untyped-def]
+    """Store the places first + k of the reals at address `row` that are not zero at address `index`, for the lanes k;
+    how many there are. (One by one the same took 15 us where it takes 5, for 16 rows of 784.)
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        own = _Vectors(builder, signature.args[0])
+        given = own.load(arguments[1], own.vector, own.bytes)
+        found = builder.fcmp_unordered("!=", given, own.nothing)
+        places = ir.VectorType(_INDEX, own.lanes)
+        first = own.spread(builder.trunc(arguments[2], _INDEX), own.lanes)
+        where = builder.inttoptr(arguments[3], _INDEX.as_pointer())
+        store = ir.FunctionType(ir.VoidType(), [places, where.type, found.type])
+        name = f"llvm.masked.compressstore.v{own.lanes}i32"
+        function = cgutils.get_or_insert_function(builder.module, store, name)
+        builder.call(function, [builder.add(first, places(list(range(own.lanes)))), where, found])
+        bits = builder.bitcast(found, ir.IntType(own.lanes))
+        return builder.zext(builder.ctpop(bits), _WORD)
+
+    return types.int64(kind, *(types.int64,) * 3), generate
+
+
+@cache
+def dense_row(dtype: str, fresh: bool) -> Any:
+    """(weights, pres, posts, row, index, out), addresses but for the two sizes: out_p = sum_j weight[j, p] row_j for a
+    row of inputs, or added to `out` if not `fresh`. `index` has room for `pres` int32.
+    """
+    real, reals, size = np.dtype(dtype).type, REALS[dtype], np.dtype(dtype).itemsize
+    lanes, width = LINE // size, REGISTERS * LINE // size
+    whole = sums(by_index=True, fresh=fresh)
+    one, two, three, four = (sums(k, partial=True, by_index=True, fresh=fresh) for k in (1, 2, 3, 4))
+
+    @numba.njit(error_model="numpy")
+    def row_product(weights, pres, posts, row, index, out):  # type: ignore[no-untyped-def]
+        u, kind, count, tail = np.uint64, real(0), 0, pres - pres % lanes
+        inputs, listed = numba.carray(reals(row), (1,)), numba.carray(indices(index), (1,))
+        for j in range(0, tail, lanes):
+            count += list_lanes(kind, row + j * size, j, index + count * 4)
+        for j in range(tail, pres):
+            if inputs[u(j)] != kind:
+                listed[u(count)] = j
+                count += 1
+        pitch, rest = posts * size, posts % width
+        for p in range(0, posts - rest, width):
+            whole(kind, weights + p * size, pitch, index, row, count, out + p * size, 0)
+        begin, left = (posts - rest) * size, (rest - 1) % lanes + 1
+        if rest > 3 * lanes:
+            four(kind, weights + begin, pitch, index, row, count, out + begin, left)
+        elif rest > 2 * lanes:
+            three(kind, weights + begin, pitch, index, row, count, out + begin, left)
+        elif rest > lanes:
+            two(kind, weights + begin, pitch, index, row, count, out + begin, left)
+        elif rest > 0:
+            one(kind, weights + begin, pitch, index, row, count, out + begin, left)
+
+    return row_product
+
+
+# ---- many rows -----------------------------------------------------------------------------------------------------
 
 
 def tiles(weight: Array) -> Array:
@@ -45,96 +226,7 @@ def tiles(weight: Array) -> Array:
     return made
 
 
-@intrinsic
-def _sums(typing_context, kind, part, pitch, index, value, count, out):  # type: ignore[no-untyped-def]
-    """out_p = sum over k < count of part[index_k, p] value_k, for the post neurons of a tile, whose rows lie `pitch`
-    bytes apart; all but `pitch` and `count` are addresses, and `kind` is any array of the reals.
-    """
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _Tile(builder, ir.FloatType() if signature.args[0].dtype == types.float32 else ir.DoubleType()).sums(
-            *arguments[1:]
-        )
-        return context.get_dummy_value()
-
-    return types.void(kind, *(types.int64,) * 6), generate
-
-
-class _Tile:
-    """Vector code of one row's sums."""
-
-    def __init__(self, builder: ir.IRBuilder, real: Any):
-        self.builder, self.real = builder, real
-        self.bytes = 4 if isinstance(real, ir.FloatType) else 8
-        self.lanes = LINE // self.bytes
-        self.vector = ir.VectorType(real, self.lanes)
-
-    def sums(self, part: Any, pitch: Any, index: Any, given: Any, count: Any, out: Any) -> None:
-        build, nothing = self.builder, self.vector([0.0] * self.lanes)
-        before, loop, after = build.block, build.append_basic_block("inputs"), build.append_basic_block("stored")
-        build.cbranch(build.icmp_signed(">", count, _WORD(0)), loop, after)
-        build.position_at_end(loop)
-        k = build.phi(_WORD)
-        totals = [build.phi(self.vector) for _ in range(REGISTERS)]
-        j = build.zext(self._load(self._at(index, k, 4), _INDEX, 4), _WORD)
-        value = self._spread(self._load(self._at(given, k, self.bytes), self.real, self.bytes))
-        weights = build.add(part, build.mul(j, pitch))
-        added = [
-            build.fadd(total, build.fmul(self._load(self._at(weights, _WORD(number), LINE), self.vector, 16), value))
-            for number, total in enumerate(totals)
-        ]
-        following = build.add(k, _WORD(1))
-        for phi, first, then in ((k, _WORD(0), following), *zip(totals, [nothing] * REGISTERS, added, strict=True)):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, loop)
-        build.cbranch(build.icmp_signed("<", following, count), loop, after)
-        build.position_at_end(after)
-        for number, one in enumerate(added):
-            result = build.phi(self.vector)
-            result.add_incoming(nothing, before)
-            result.add_incoming(one, loop)
-            added[number] = result
-        for number, result in enumerate(added):
-            place = build.inttoptr(self._at(out, _WORD(number), LINE), self.vector.as_pointer())
-            build.store(result, place).align = self.bytes
-
-    def _at(self, address: Any, place: Any, size: int) -> Any:
-        return self.builder.add(address, self.builder.mul(place, _WORD(size)))
-
-    def _load(self, address: Any, kind: Any, align: int) -> Any:
-        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
-        value.align = align
-        return value
-
-    def _spread(self, value: Any) -> Any:
-        """A number in all lanes."""
-        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), value, _INDEX(0))
-        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, self.lanes), [0] * self.lanes))
-
-
-@intrinsic
-def _list_lanes(typing_context, kind, row, first, index):  # type: ignore[no-untyped-def]
-    """Store the places first + k of the reals at address `row` that are not zero at address `index`, for the lanes k;
-    how many there are. (One by one the same took 15 us where it takes 5, for 16 rows of 784.)
-    """
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.FloatType() if signature.args[0].dtype == types.float32 else ir.DoubleType()
-        tile = _Tile(builder, kind)
-        given = tile._load(arguments[1], tile.vector, tile.bytes)
-        found = builder.fcmp_unordered("!=", given, tile.vector([0.0] * tile.lanes))
-        places = ir.VectorType(_INDEX, tile.lanes)
-        base = builder.insert_element(ir.Constant(places, ir.Undefined), builder.trunc(arguments[2], _INDEX), _INDEX(0))
-        spread = builder.shuffle_vector(base, base, places([0] * tile.lanes))
-        where = builder.inttoptr(arguments[3], _INDEX.as_pointer())
-        store = ir.FunctionType(ir.VoidType(), [places, where.type, found.type])
-        name = f"llvm.masked.compressstore.v{tile.lanes}i32"
-        function = cgutils.get_or_insert_function(builder.module, store, name)
-        builder.call(function, [builder.add(spread, places(list(range(tile.lanes)))), where, found])
-        bits = builder.bitcast(found, ir.IntType(tile.lanes))
-        return builder.zext(builder.ctpop(bits), _WORD)
-
-    return types.int64(kind, *(types.int64,) * 3), generate
+_sums = sums()
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -147,7 +239,7 @@ def nonzero_inputs(rows, most):  # type: ignore[no-untyped-def]
     for k in range(rows.shape[0]):
         start, row = count, rows.ctypes.data + k * rows.shape[1] * size
         for j in range(0, whole, lanes):
-            count += _list_lanes(rows, row + j * size, j, index.ctypes.data + count * 4)
+            count += list_lanes(rows, row + j * size, j, index.ctypes.data + count * 4)
         for j in range(whole, rows.shape[1]):
             index[u(count)] = j
             count += rows[u(k), u(j)] != 0
@@ -172,9 +264,11 @@ def listed_product(pointer, index, value, parts, out):  # type: ignore[no-untype
             count = pointer[u(k + 1)] - at
             listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
             if first + width <= posts:
-                _sums(out, part, REGISTERS * LINE, listed, given, count, out.ctypes.data + (k * posts + first) * size)
+                _sums(
+                    out, part, REGISTERS * LINE, listed, given, count, out.ctypes.data + (k * posts + first) * size, 0
+                )
             else:
-                _sums(out, part, REGISTERS * LINE, listed, given, count, scratch.ctypes.data)
+                _sums(out, part, REGISTERS * LINE, listed, given, count, scratch.ctypes.data, 0)
                 for p in range(posts - first):
                     out[u(k), u(first + p)] = scratch[u(p)]
 
@@ -191,7 +285,7 @@ def laid_product(pointer, index, value, weight, out):  # type: ignore[no-untyped
             at = pointer[u(k)]
             listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
             place = out.ctypes.data + (k * posts + first) * size
-            _sums(out, part, posts * size, listed, given, pointer[u(k + 1)] - at, place)
+            _sums(out, part, posts * size, listed, given, pointer[u(k + 1)] - at, place, 0)
     for k in range(out.shape[0]):
         out[u(k), whole:] = 0
         for n in range(pointer[u(k)], pointer[u(k + 1)]):
