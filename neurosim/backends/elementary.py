@@ -107,6 +107,56 @@ def tanh64(x):  # type: ignore[no-untyped-def]
     return np.copysign(select(polynomial, x + x * square * ratio, 1.0 - ratio), x)
 
 
+_SQUARE_ROOT_2 = 1.4142135623730951
+_MANTISSA, _EXPONENT_OF_1 = np.int64(2**52 - 1), np.int64(1023 << 52)
+
+
+@numba.njit(error_model="numpy")
+def log64(x):  # type: ignore[no-untyped-def]
+    """The natural logarithm of a normal number above zero in float64, within one unit in the last place."""
+    bits = np.float64(x).view(np.int64)
+    mantissa = np.int64((bits & _MANTISSA) | _EXPONENT_OF_1).view(np.float64)
+    upper = mantissa > _SQUARE_ROOT_2
+    f = select(upper, 0.5 * mantissa, mantissa) - 1.0
+    k = np.float64((bits >> np.int64(52)) - np.int64(1023)) + select(upper, 1.0, 0.0)
+    s = f / (2.0 + f)
+    square = s * s
+    p = ((1.479819860511658591e-1 * square + 1.531383769920937332e-1) * square + 1.818357216161805012e-1) * square
+    p = ((p + 2.222219843214978396e-1) * square + 2.857142874366239149e-1) * square
+    p = ((p + 3.999999999940941908e-1) * square + 6.666666666666735130e-1) * square
+    half = 0.5 * f * f
+    return k * _LN2_HIGH64 - ((half - (s * (half + p) + k * _LN2_LOW64)) - f)
+
+
+_TWO_OVER_PI, _HALF_PI_HIGH, _HALF_PI_LOW = (
+    6.36619772367581382433e-1,
+    1.57079632673412561417,
+    6.07710050650619224932e-11,
+)
+
+
+@numba.njit(error_model="numpy")
+def cos64(x):  # type: ignore[no-untyped-def]
+    """cos x in float64 for |x| below 1,000, right to 2^-52."""
+    rounded = x * _TWO_OVER_PI + _ROUND
+    n, quarter = rounded - _ROUND, np.float64(rounded).view(np.int64)
+    r = (x - n * _HALF_PI_HIGH) - n * _HALF_PI_LOW
+    square = r * r
+    p = (
+        (1.58969099521155010221e-10 * square - 2.50507602534068634195e-8) * square + 2.75573137070700676789e-6
+    ) * square
+    p = ((p - 1.98412698298579493134e-4) * square + 8.33333333332248946124e-3) * square - 1.66666666666666324348e-1
+    sine = r + r * square * p
+    q = (
+        (-1.13596475577881948265e-11 * square + 2.08757232129817482790e-9) * square - 2.75573143513906633035e-7
+    ) * square
+    q = ((q + 2.48015872894767294178e-5) * square - 1.38888888888741095749e-3) * square + 4.16666666666666019037e-2
+    cosine = 1.0 - (0.5 * square - square * square * q)
+    odd, negative = (quarter & np.int64(1)) != 0, ((quarter + np.int64(1)) & np.int64(2)) != 0
+    value = select(odd, sine, cosine)
+    return select(negative, -value, value)
+
+
 # ---- by type ---------------------------------------------------------------------------------------------------------
 
 

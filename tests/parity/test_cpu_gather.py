@@ -10,6 +10,7 @@ from neurosim.backends.cpu import program
 from neurosim.backends.cpu.gather import LANES, layout
 from neurosim.backends.cpu.kernels import noise
 from neurosim.backends.cpu.machine import drive
+from neurosim.backends.cpu.noise import normal
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.connectivity import EdgeList, FixedInDegree, FixedProbability
@@ -152,3 +153,24 @@ def test_uniform_numbers_have_the_bits_of_the_stream(dtype, units):
     address = torch.arange(2)[:, None, None], torch.as_tensor(samples)[:, None], 2**31 + 5, torch.arange(units)
     expected = stream.uniform(*address, dtype=getattr(torch, dtype)).numpy()
     np.testing.assert_array_equal(out.array[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["normal", "held_normal"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("units", [1, 16, 37])
+def test_normal_numbers_are_those_of_the_stream(dtype, units, kind):
+    """Side by side and one by one they have the same bits, which differ from the stream's in the last places only."""
+    stream, samples = Stream(7 + (11 << 32), "noise/x/normal"), np.array([4, 2**32 - 1, 9])
+    out = Buffer(np.full((1, 2, 3, units), -1.0, dtype))
+    kernel = noise(dtype, kind, stream.key, (3, units), "ids", out, (0, units))
+    kernel.feed("ids", np.broadcast_to(samples[None, :, None], (2, 3, 1)), 3)
+    kernel.begin(2**31 + 5, 4)
+    for step in range(4):
+        drive(table([kernel]), 2**31 + 5 + step, 2**31 + 6 + step, 0, 2, 0, 3)
+        at = 2**31 + 5 + (step if kind == "normal" else 0)
+        address = torch.arange(2)[:, None, None], torch.as_tensor(samples)[:, None], at, torch.arange(units)
+        expected = stream.normal(*address, dtype=getattr(torch, dtype)).numpy()
+        np.testing.assert_allclose(out.array[0], expected, rtol=0, atol=1e-14 if dtype == "float64" else 2e-6)
+        words = np.uint64([at, 4, 1, *stream.key])
+        alone = np.array([normal(dtype)(np.uint64(n), *words) for n in range(units)], dtype)
+        np.testing.assert_array_equal(out.array[0, 1, 0], alone)

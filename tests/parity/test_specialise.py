@@ -350,6 +350,18 @@ def test_elementary_functions_are_right_to_the_last_places(function, exact, dtyp
     np.testing.assert_array_equal(np.signbit(found[x == 0]), np.signbit(rounded[x == 0]))
 
 
+def test_logarithms_and_cosines_are_right_to_the_last_places():
+    x = np.concatenate(
+        [np.geomspace(1e-300, 1e300, 100_001), np.linspace(0.5, 2.0, 100_001), np.arange(1, 50) * 2.0**-53]
+    )
+    exact = np.log(x.astype(np.longdouble))
+    found = np.array([elementary.log64(value) for value in x])
+    assert (np.abs(found - exact) <= np.spacing(np.maximum(np.abs(exact).astype(float), 1e-300))).all()
+    x = np.concatenate([np.linspace(-900.0, 900.0, 100_001), np.linspace(-7.0, 7.0, 100_001), [0.0, -0.0]])
+    found = np.array([elementary.cos64(value) for value in x])
+    assert (np.abs(found - np.cos(x.astype(np.longdouble))) <= 2.0**-52).all()
+
+
 def test_a_choice_of_numbers_takes_the_wider_type():
     @numba.njit
     def chosen(condition):

@@ -14,8 +14,9 @@ import numpy as np
 from neurosim.backends.cpu import aligned, machine
 from neurosim.backends.cpu.listed import dense_row
 from neurosim.backends.cpu.lists import BLOCK, Lists, name_lists, open_list, scan, visit
+from neurosim.backends.cpu.noise import BLOCK as TAKEN
 from neurosim.backends.cpu.noise import LANES as TOGETHER
-from neurosim.backends.cpu.noise import normal, uniform, uniforms
+from neurosim.backends.cpu.noise import length, normal, pairs, share, uniform, uniforms
 from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
@@ -124,19 +125,40 @@ def noise(
     writer.head.append("samples = carray(integers(samples_at), (1,))")
     writer.scope["draw"] = uniform(dtype) if kind == "uniform" else normal(dtype)
     writer.parts.append(kind)
-    writer.line(f"at = {'t - since' if kind == 'held_normal' else 't'}")
+    writer.line("at = t")
+    if kind == "held_normal":  # they lie where the first step has put them
+        writer.line("if since != 0:")
+        writer.line("return", 2)
     writer.rows()
     writer.values("o", out)
     writer.line("sample = samples[u(b)]", 3)
-    many = f"n1 - (n1 - n0) % {TOGETHER}" if kind == "uniform" else "n0"  # the rest one by one
+    many = f"n1 - (n1 - n0) % {TOGETHER}"  # the rest one by one
+    address = f"o_at + ((r * B + b) * N + n) * {writer.real.itemsize}"
     if kind == "uniform":
         writer.scope["fill"] = uniforms(dtype)
-        address = f"o_at + ((r * B + b) * N + n) * {writer.real.itemsize}"
         writer.line(f"for n in range(n0, {many}, {TOGETHER}):", 3)
         writer.line(f"fill({address}, u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
+    else:
+        _normals(writer, many)
     writer.line(f"for n in range({many}, n1):", 3)
     writer.line("o[u(n)] = draw(u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
     return writer.done()
+
+
+def _normals(writer: Writer, many: str) -> None:
+    """Block by block: the uniform numbers first, then loops of arithmetic over them."""
+    writer.scope |= {"pairs": pairs, "length": length, "share": share, "doubles": machine.doubles}
+    writer.address("drawn_at", aligned.zeros((LANES, 2, TAKEN), np.float64))
+    writer.line(f"for begin in range(n0, {many}, {TAKEN}):", 3)
+    writer.line(f"end, drawn = min(begin + {TAKEN}, {many}), drawn_at + lane * {16 * TAKEN}", 4)
+    writer.line(f"for n in range(begin, end, {TOGETHER}):", 4)
+    writer.line("pairs(drawn + (n - begin) * 8, u(n), u(at), u(sample), u(r), u(k0), u(k1))", 5)
+    writer.line("radius = carray(doubles(drawn - begin * 8), (1,))", 4)
+    writer.line(f"angle = carray(doubles(drawn - begin * 8 + {8 * TAKEN}), (1,))", 4)
+    writer.line("for n in range(begin, end):", 4)
+    writer.line("radius[u(n)] = length(radius[u(n)])", 5)
+    writer.line("for n in range(begin, end):", 4)
+    writer.line("o[u(n)] = real(radius[u(n)] * share(angle[u(n)]))", 5)
 
 
 def restart(dtype: str, size: tuple[int, int], out: Array, start: Array | None) -> Kernel:

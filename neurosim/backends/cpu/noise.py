@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from neurosim.backends.elementary import cos64, log64
 from neurosim.random import MASK, MULTIPLIERS, ROUNDS, WEYL
 
 _MASK, _M0, _M1 = np.uint64(MASK), np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
@@ -41,12 +42,26 @@ def _uniform32(element, step, sample, replica, k0, k1):  # type: ignore[no-untyp
     return np.float32(high >> _8) * _COARSE
 
 
+# A normal number from two uniform ones (Box and Muller 1958), by arithmetic alone and in two loops, each of which runs
+# as vectors: 1,000 numbers take 4.7 us where libm takes 34. (LLVM leaves a loop over both parts scalar.)
+@numba.njit
+def length(radius):  # type: ignore[no-untyped-def]
+    """sqrt(-2 log radius)."""
+    return math.sqrt(-2.0 * log64(radius))
+
+
+@numba.njit
+def share(angle):  # type: ignore[no-untyped-def]
+    """cos(2 pi angle)."""
+    return cos64(_TURN * angle)
+
+
 @numba.njit
 def _normal64(element, step, sample, replica, k0, k1):  # type: ignore[no-untyped-def]
     w0, w1, w2, w3 = words(element, step, sample, replica, k0, k1)
     radius = (np.float64((w0 << _21) | (w1 >> _11)) + 1.0) * _FINE
     angle = np.float64((w2 << _21) | (w3 >> _11)) * _FINE
-    return math.sqrt(-2.0 * math.log(radius)) * math.cos(_TURN * angle)
+    return length(radius) * share(angle)
 
 
 @numba.njit
@@ -69,6 +84,7 @@ def normal(dtype: str) -> Any:
 # ---- neighbours ------------------------------------------------------------------------------------------------------
 
 LANES = 16  # elements side by side: products of 64 bits in a vector of 512
+BLOCK = 256  # normal numbers made together: their uniform ones stay in the first cache
 
 _WORD = ir.IntType(64)
 _WORDS = ir.VectorType(_WORD, LANES)
@@ -86,13 +102,12 @@ def uniforms(dtype: str) -> Any:
     def fill(typing_context, address, element, step, sample, replica, k0, k1):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             address, element, *others = arguments
-            first = builder.add(_spread(builder, element), _WORDS(list(range(LANES))))
-            high, low = _philox(builder, first, *(_spread(builder, one) for one in others))
+            high, low, _, _ = _neighbours(builder, element, others)
             if dtype == "float32":
                 whole = builder.lshr(high, _all(int(_8)))
                 real, fine = ir.VectorType(ir.FloatType(), LANES), float(_COARSE)
             else:
-                whole = builder.or_(builder.shl(high, _all(int(_21))), builder.lshr(low, _all(int(_11))))
+                whole = _fraction(builder, high, low)
                 real, fine = ir.VectorType(ir.DoubleType(), LANES), _FINE
             number = builder.fmul(builder.sitofp(whole, real), real([fine] * LANES))
             builder.store(number, builder.inttoptr(address, real.as_pointer())).align = np.dtype(dtype).itemsize
@@ -101,6 +116,37 @@ def uniforms(dtype: str) -> Any:
         return types.void(types.int64, *(types.uint64,) * 6), generate
 
     return fill
+
+
+@intrinsic
+def pairs(typing_context, address, element, step, sample, replica, k0, k1):  # type: ignore[no-untyped-def]
+    """Store two uniform numbers for each of `LANES` neighbouring elements: radii in (0, 1], and `BLOCK` float64 further
+    on angles in [0, 1).
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        address, element, *others = arguments
+        w = _neighbours(builder, element, others)
+        real = ir.VectorType(ir.DoubleType(), LANES)
+        radius, angle = (builder.sitofp(_fraction(builder, *two), real) for two in (w[:2], w[2:]))
+        for place, number in enumerate((builder.fadd(radius, real([1.0] * LANES)), angle)):
+            at = builder.add(address, _WORD(place * BLOCK * 8))
+            scaled = builder.fmul(number, real([_FINE] * LANES))
+            builder.store(scaled, builder.inttoptr(at, real.as_pointer())).align = 8
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *(types.uint64,) * 6), generate
+
+
+def _fraction(builder: Any, high: Any, low: Any) -> Any:
+    """53 bits of two words."""
+    return builder.or_(builder.shl(high, _all(int(_21))), builder.lshr(low, _all(int(_11))))
+
+
+def _neighbours(builder: Any, element: Any, others: Any) -> tuple[Any, ...]:
+    """The words of `LANES` elements from `element` on."""
+    first = builder.add(_spread(builder, element), _WORDS(list(range(LANES))))
+    return _philox(builder, first, *(_spread(builder, one) for one in others))
 
 
 def _all(value: int) -> Any:
@@ -113,8 +159,8 @@ def _spread(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def _philox(builder: Any, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any]:
-    """The first two words. Upper halves are cut off where a product reads them, which costs nothing there."""
+def _philox(builder: Any, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, ...]:
+    """The four words. Upper halves are cut off where a product reads them, which costs nothing there."""
     cut = _all(MASK)
     for turn in range(ROUNDS):
         first = builder.mul(builder.and_(c0, cut), _all(MULTIPLIERS[0]))
@@ -124,4 +170,4 @@ def _philox(builder: Any, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) 
         c1, c3 = second, first
         if turn < ROUNDS - 1:
             k0, k1 = builder.add(k0, _all(WEYL[0])), builder.add(k1, _all(WEYL[1]))
-    return builder.and_(c0, cut), builder.and_(c1, cut)
+    return tuple(builder.and_(one, cut) for one in (c0, c1, c2, c3))
