@@ -68,7 +68,8 @@ class _Sums(_Vectors):
 
     def __init__(self, builder: ir.IRBuilder, kind: Any, registers: int, left: Any):
         super().__init__(builder, kind)
-        self.registers, self.mask = registers, None
+        self.registers = registers
+        self.mask: Any = None
         if left is not None:
             places = ir.VectorType(_INDEX, self.lanes)
             many = self.spread(builder.trunc(left, _INDEX), self.lanes)
@@ -142,9 +143,9 @@ def sums(registers: int = REGISTERS, *, partial: bool = False, by_index: bool = 
     @intrinsic
     def add(typing_context, kind, weights, pitch, index, given, count, out, left):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            _, *rest, left = arguments
+            weights, pitch, index, given, count, out, left = arguments[1:]
             made = _Sums(builder, signature.args[0], registers, left if partial else None)
-            made.add(*rest, by_index=by_index, fresh=fresh)
+            made.add(weights, pitch, index, given, count, out, by_index, fresh)
             return context.get_dummy_value()
 
         return types.void(kind, *(types.int64,) * 7), generate
