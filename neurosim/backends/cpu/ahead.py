@@ -1,7 +1,8 @@
-"""Products for all steps of a phase at once, where a projection reads a drive and its weight stays the same.
+"""Products for many steps of a phase at once, where a projection reads a drive and its weight stays the same.
 
-What arrives then is itself a drive: one matrix product in place of one per step, or, where few inputs are not zero, a
-product that visits those only and reads each part of the weights for all steps while the cache holds it.
+What arrives then is itself a drive: one matrix product for thousands of rows, right before these steps run; or, where
+few inputs are not zero, a product for all steps that visits those only and reads each part of the weights for all of
+them while the cache holds it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 LEAST_WORK = 2**16  # multiplications of all steps below which the way round by a drive costs more than it brings
 LEAST_ROWS = 256  # steps x rows below which laying out the weights anew costs more than it brings (784 -> 500: 2 ms)
-MOST_BYTES = 2**28  # what arrives in all steps has to be kept
+MOST_BYTES = 2**28  # of what arrives in all steps, where it has to be kept: spikes are listed for all steps
 CACHED = 2**22  # bytes of a weight by pre neuron up to which it is read as it lies (784 x 500: 0.9 instead of 2.0 ms)
 FEW = 0.25  # part of the inputs that are not zero, below which visiting those only is quicker (28 us at 0.05, 185 all)
 
@@ -70,7 +71,7 @@ def _fits(simulator: Cpu, synapses: Synapses, phase: Phase, batch: int) -> bool:
         and phase.steps > 1
         and phase.steps * batch >= LEAST_ROWS
         and size * synapses.pre.units >= LEAST_WORK
-        and size * np.dtype(simulator.dtype_name).itemsize <= MOST_BYTES
+        and (synapses.sent != "spike" or size * np.dtype(simulator.dtype_name).itemsize <= MOST_BYTES)
         and not _changes(synapses, phase)
         and not (projection.tied and _changes(plan.synapses[projection.tied[0]], phase))
     )

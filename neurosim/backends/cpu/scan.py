@@ -1,11 +1,10 @@
 """A scalar step over all steps of a phase as one operation of torch's autograd: both directions are compiled loops.
 
-Forward keeps the old states that the derivative reads, and nothing else; backward runs against time, takes the step's
-pullback (`backends/derivative.py`) at each step from those states and the inputs, and carries the cotangents of the
-states in place. Where the states of all steps are more than a cache holds, only those at the start of each block of
-steps are kept, and the block is run once more before its backward pass: a LIF layer of 2048 units, 16 rows and 500
-steps writes 130 MB less. What arrives at a port is given as several sequences `[T, R, B, N]` which are added in the
-loop; any axis may have length 1, as that of time where an input is held.
+Forward keeps the old states that the derivative reads (all of them, or those from which the others are made again, see
+`blocks.py`), and nothing else; backward runs against time, takes the step's pullback (`backends/derivative.py`) at each
+step from those states and the inputs, and carries the cotangents of the states in place. What arrives at a port is
+given as several sequences `[T, R, B, N]` which are added in the loop; any axis may have length 1, as that of time where
+an input is held. A product of a projection may be one of them before it is formed.
 """
 
 from __future__ import annotations
