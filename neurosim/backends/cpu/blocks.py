@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neurosim.backends.cpu.scan import Scan
 
 MOST_KEPT = 2**22  # bytes of old states that are kept for all steps; beyond, they are made again in blocks
-BLOCK = 2**20  # bytes of a block's states, which stay in the second cache
+BLOCK = 2**21  # bytes of a block's states, most of which stay in the second cache (of 2 MB)
 
 
 class Blocks(Call):
