@@ -60,9 +60,9 @@ def test_very_large_arrays_are_not_kept():
     assert not rooms._kept
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (5, 3, 7)])
+@pytest.mark.parametrize("shape", [(), (5, 3, 7)])
 def test_arrays_begin_with_a_line(shape):
     array = taken(Rooms(), shape, "float64")
     assert (array.shape, array.dtype) == (shape, np.float64)
     assert array.ctypes.data % LINE == 0
-    array[...] = 1.0
+    assert taken(Rooms(), (0, *shape)).shape == (0, *shape)
