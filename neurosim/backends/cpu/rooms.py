@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.backends.cpu.aligned import room_for, within
+from neurosim.backends.cpu.aligned import LINE, room_for, within
 from neurosim.types import Array
 
 MOST_KEPT = 2**26  # bytes of an array up to which its memory is kept for the next one
@@ -35,6 +35,6 @@ class Rooms:
             return within(self._kept[name], shape, dtype)
         room = np.empty(size, np.uint8)  # NumPy asks for large pages, torch does not
         self._kept.pop(name, None)
-        if size <= MOST_KEPT:
+        if size <= MOST_KEPT + LINE:
             self._kept[name] = room
         return within(room, shape, dtype)
