@@ -178,6 +178,11 @@ class Latency:
         return (raster if x.dim() == 3 else raster[:, None]).expand(steps, len(replica), *x.shape[-2:])
 
 
+def _mean(output: Tensor) -> Tensor:
+    """The mean over the first axis; torch's own would make the gradient of every step an array of its own."""
+    return output.sum(0) / len(output)
+
+
 def _final(output: Tensor, last: int | None) -> Tensor:
     """The final `last` steps of `[T, ...]` (None: all)."""
     if last is None:
@@ -210,7 +215,7 @@ class Mean:
         _check_last(self.last, "Mean")
 
     def __call__(self, output: Tensor, dt: float) -> Tensor:
-        return _final(output, self.last).mean(0)
+        return _mean(_final(output, self.last))
 
 
 @dataclass(frozen=True)
@@ -236,4 +241,4 @@ class MeanRate:
         _check_last(self.last, "MeanRate")
 
     def __call__(self, output: Tensor, dt: float) -> Tensor:
-        return _final(output, self.last).mean(0) * (1000.0 / dt)
+        return _mean(_final(output, self.last)) * (1000.0 / dt)

@@ -146,6 +146,7 @@ def _accumulate(lines: Lines, active: set[int], seeds: Mapping[int, Value]) -> d
 # ---- from a step to its pullback -------------------------------------------------------------------------------------
 
 
+@cache
 def passed_on(step: Function) -> Mapping[int, int]:
     """Results of a step that are one of its arguments, unchanged: place of the result -> place of the argument."""
     found = trace(step, range(step.__code__.co_argcount))

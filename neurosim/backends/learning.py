@@ -436,17 +436,18 @@ class Learning:
             )
         loss = task_loss(value, context.signals[rule.target], rule.loss).mean(-1).sum()  # replicas do not meet: sum
         leaves = [(s, part, learned[part.name][s.name]) for s, _ in gradient for part in self.parts[s.name]]
-        slopes: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        changes: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if loss.requires_grad:  # else no plastic weight reaches the output in this phase
-            slopes = torch.autograd.grad(loss, [leaf for _, _, leaf in leaves], allow_unused=True)
+            # Of -loss: the change itself, without another array as large as the weight.
+            changes = torch.autograd.grad(-loss, [leaf for _, _, leaf in leaves], allow_unused=True)
         with torch.no_grad():
             for synapses, part, leaf in leaves:
                 learned[part.name][synapses.name] = leaf.detach()
-            changes = [
-                torch.zeros_like(leaf) if slope is None else -slope
-                for (_, _, leaf), slope in zip(leaves, slopes, strict=True)
+            made = [
+                torch.zeros_like(leaf) if change is None else change
+                for (_, _, leaf), change in zip(leaves, changes, strict=True)
             ]
-            make_updates([(s, part, change) for (s, part, _), change in zip(leaves, changes, strict=True)], learned)
+            make_updates([(s, part, change) for (s, part, _), change in zip(leaves, made, strict=True)], learned)
         return learned
 
 

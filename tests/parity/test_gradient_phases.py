@@ -13,7 +13,7 @@ from zoo import VARIANTS, drive
 
 from neurosim.adapter import Count, Last, Mean
 from neurosim.backends import compile
-from neurosim.backends.cpu import program, scan
+from neurosim.backends.cpu import blocks, program
 from neurosim.connectivity import AveragePool, Conv2d, Dense, FixedInDegree, FixedProbability, MaxPool, OneToOne
 from neurosim.factor import Trace, post, pre
 from neurosim.lateral import LayerNorm, Softmax
@@ -311,8 +311,8 @@ def test_states_made_again_are_those_that_were(monkeypatch):
     before = torch.get_num_threads()
     try:
         for most, block, threads in ((2**26, 2**20, 1), (0, 1, 1), (0, 3 * 4 * 8 * R * B * N, 1), (0, 2000, 2)):
-            monkeypatch.setattr(scan, "MOST_KEPT", most)
-            monkeypatch.setattr(scan, "BLOCK", block)
+            monkeypatch.setattr(blocks, "MOST_KEPT", most)
+            monkeypatch.setattr(blocks, "BLOCK", block)
             monkeypatch.setattr(program, "PARALLEL_WORK", 0)
             torch.set_num_threads(threads)
             simulator = compile(network, DT, seed=3, replicas=R, backend="cpu", dtype="float64")

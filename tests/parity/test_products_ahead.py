@@ -115,6 +115,8 @@ def test_the_memory_it_takes_is_bounded(monkeypatch):
     simulator = compile(network(), DT, backend="cpu")
     monkeypatch.setattr(ahead, "MOST_BYTES", 4 * STEPS * BATCH * P - 1)
     assert ahead.chosen(simulator, phase(), BATCH) == ()
+    unlisted = compile(network(Relay), DT, backend="cpu")  # formed some steps at a time
+    assert ahead.chosen(unlisted, phase(), BATCH) == ("w",)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,18 +1,24 @@
-"""Products for all steps of a phase at once, where a projection reads a drive and its weight stays the same.
+"""Products for many steps of a phase at once, where a projection reads a drive and its weight stays the same.
 
-What arrives then is itself a drive: one matrix product in place of one per step, or, where few inputs are not zero, a
-product that visits those only and reads each part of the weights for all steps while the cache holds it.
+What arrives then is itself a drive: one matrix product for thousands of rows, right before these steps run; or, where
+few inputs are not zero, a product for all steps that visits those only and reads each part of the weights for all of
+them while the cache holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from neurosim.backends.cpu.listed import laid_product, listed_product, nonzero_inputs, tiles
+from neurosim.backends.cpu.program import Program
+from neurosim.backends.cpu.rooms import Rooms
+from neurosim.backends.cpu.spans import Span, spans, steps_of_product
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
 from neurosim.neuron.relay import relay
@@ -26,8 +32,7 @@ if TYPE_CHECKING:
 
 LEAST_WORK = 2**16  # multiplications of all steps below which the way round by a drive costs more than it brings
 LEAST_ROWS = 256  # steps x rows below which laying out the weights anew costs more than it brings (784 -> 500: 2 ms)
-MOST_BYTES = 2**28  # what arrives in all steps has to be kept
-MOST_KEPT = 2**26  # what arrives keeps its memory up to here from one phase to the next
+MOST_BYTES = 2**28  # of what arrives in all steps, where it has to be kept: spikes are listed for all steps
 CACHED = 2**22  # bytes of a weight by pre neuron up to which it is read as it lies (784 x 500: 0.9 instead of 2.0 ms)
 FEW = 0.25  # part of the inputs that are not zero, below which visiting those only is quicker (28 us at 0.05, 185 all)
 
@@ -66,7 +71,7 @@ def _fits(simulator: Cpu, synapses: Synapses, phase: Phase, batch: int) -> bool:
         and phase.steps > 1
         and phase.steps * batch >= LEAST_ROWS
         and size * synapses.pre.units >= LEAST_WORK
-        and size * np.dtype(simulator.dtype_name).itemsize <= MOST_BYTES
+        and (synapses.sent != "spike" or size * np.dtype(simulator.dtype_name).itemsize <= MOST_BYTES)
         and not _changes(synapses, phase)
         and not (projection.tied and _changes(plan.synapses[projection.tied[0]], phase))
     )
@@ -84,6 +89,17 @@ def label(name: str) -> str:
     return f"{name}|ahead"
 
 
+@dataclass
+class Coming:
+    """What arrives along a projection, by the label of the drive that it becomes: all steps `[T, R, B, P]`, or room for
+    some of them, for which `form` is called before they run.
+    """
+
+    label: str
+    array: Array
+    form: Callable[[Span, Array], None] | None = None
+
+
 class Products:
     """What the products of one phase leave for those of the next: weights in tiles, and room for what arrives."""
 
@@ -91,25 +107,33 @@ class Products:
         # By projection: the weight they were made of, how often it had been written to, and they.
         self._tiles: dict[str, tuple[Any, int, list[Array]]] = {}
         self._last: dict[str, Any] = {}  # the weight of the last phase
-        self._rooms: dict[str, Tensor] = {}
+        self._rooms = Rooms()
 
     def arriving(
         self, simulator: Cpu, deliveries: dict[str, Delivery], names: tuple[str, ...], context: Context
-    ) -> Iterator[tuple[str, Array]]:
-        """What arrives along the projections, `[T, R, B, P]` by label; it lasts until the next phase."""
+    ) -> list[Coming]:
+        """What arrives along the projections; it lasts until the next phase."""
+        found = []
         for name in names:
             synapses = simulator.plan.synapses[name]
             ((_, drive),) = context.drive[synapses.pre.name]
             weight = simulator.learning.effective_weight(synapses, context.learned, context)
+            bias = simulator.learning.effective_bias(synapses, context.learned, context) if synapses.has_bias else None
             steps, replicas, batch, _ = drive.shape
-            out = self._room(name, (replicas, steps * batch, synapses.post.units), weight.dtype)
-            for r in range(replicas):
-                rows = drive[:, r].reshape(steps * batch, -1).contiguous()
-                if not self._listed(synapses, rows, weight, deliveries[name].by_pre, r, out[r]):
-                    torch.mm(rows, weight[r].T, out=out[r])
-            if synapses.has_bias:
-                out += simulator.learning.effective_bias(synapses, context.learned, context)[:, None]
-            yield label(name), out.view(replicas, steps, batch, -1).transpose(0, 1).numpy()
+            units, dtype = synapses.post.units, np.dtype(simulator.dtype_name)
+            whole = synapses.sent == "spike"  # how many inputs are zero is asked of all steps
+            length = steps if whole else min(steps, steps_of_product(replicas * batch, units, dtype.itemsize))
+            room = torch.from_numpy(self._rooms.take(name, (replicas, length, batch, units), dtype))
+            if whole:
+                for r in range(replicas):
+                    rows, out = drive[:, r].reshape(steps * batch, -1).contiguous(), room[r].flatten(0, 1)
+                    if not self._listed(synapses, rows, weight, deliveries[name].by_pre, r, out):
+                        torch.mm(rows, weight[r].T, out=out)
+                if bias is not None:
+                    room += bias[:, None, None]
+            form = None if whole else partial(_form, drive, weight, bias)
+            found.append(Coming(label(name), room.transpose(0, 1).numpy(), form))
+        return found
 
     def _listed(
         self, synapses: Synapses, rows: Tensor, weight: Tensor, laid: Array | None, r: int, out: Tensor
@@ -136,11 +160,24 @@ class Products:
         listed_product(pointer, index, value, parts[r], out.numpy())
         return True
 
-    def _room(self, name: str, shape: tuple[int, int, int], dtype: Any) -> Tensor:
-        """Memory that the last phase had is used again: new pages cost as much as writing them twice."""
-        kept = self._rooms.get(name)
-        if kept is None or kept.shape != shape:
-            kept = torch.empty(shape, dtype=dtype)
-            if kept.numel() * kept.element_size() <= MOST_KEPT:
-                self._rooms[name] = kept
-        return kept
+
+def _form(drive: Tensor, weight: Tensor, bias: Tensor | None, span: Span, array: Array) -> None:
+    """x w^T of the steps of a span, at the beginning of `array [K, R, B, P]`."""
+    first, stop = span
+    out = torch.from_numpy(array)[: stop - first].transpose(0, 1)
+    for r, one in enumerate(out):
+        torch.mm(drive[first:stop, r].flatten(0, 1), weight[r].T, out=one.flatten(0, 1))
+    if bias is not None:
+        out += bias[:, None, None]
+
+
+def formed(coming: Sequence[Coming], program: Program, first: int, steps: int) -> Iterator[tuple[int, int]]:
+    """Parts of some steps of a phase (first, steps), each when all that arrives in it has been formed."""
+    waiting = [one for one in coming if one.form]
+    length = min((len(one.array) for one in waiting), default=steps)
+    for start, stop in spans(first, first + steps, length):
+        for one in waiting:
+            assert one.form is not None
+            one.form((start, stop), one.array)
+            program.place(one.label, one.array, start)
+        yield start, stop - start

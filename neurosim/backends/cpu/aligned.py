@@ -4,6 +4,7 @@ speed.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ LINE = 64  # bytes
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     """As `numpy.zeros`."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + LINE, np.uint8)
+    return within(np.zeros(room_for(shape, dtype), np.uint8), shape, dtype)
+
+
+def room_for(shape: tuple[int, ...], dtype: Any) -> int:
+    """Bytes in which such an array finds its place."""
+    return math.prod(shape) * int(np.dtype(dtype).itemsize) + LINE
+
+
+def within(room: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """That array, in a room of so many bytes."""
     begin = -room.ctypes.data % LINE
-    made: Array = room[begin : begin + size].view(dtype).reshape(shape)
+    made: Array = room[begin : begin + len(room) - LINE].view(dtype).reshape(shape)
     return made

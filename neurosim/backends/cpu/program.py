@@ -93,6 +93,12 @@ class Program:
                 kernel.feed(name, drives[name], rows)
             kernel.begin(clock, span)
 
+    def place(self, name: str, array: Array, first: int) -> None:
+        """From now on, the drive `name` is an array that begins with step `first` of the run."""
+        for kernel in self._fed or ():
+            if name in kernel.drives:
+                kernel.block[kernel.drives[name][0]] = array.ctypes.data - first * array.strides[0]
+
     def run(self, clock: int, steps: int, shares: Sequence[Share], end: int, lanes: int) -> None:
         """Run `steps` steps from `clock` of a phase that stops before `end`; while all of it is compiled, the shares in
         parallel, or a single one by `lanes` threads if it has parts.

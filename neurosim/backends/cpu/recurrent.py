@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosim.backends.cpu.call import Call, feed, spread
 from neurosim.backends.cpu.machine import drive
-from neurosim.backends.cpu.scan import Call, feed, spread
 from neurosim.types import Array, Tensor
 
 
@@ -110,7 +110,7 @@ class Loop:
                     given[place] = spread(g, call.size)
             kernel, arrays, ports[name] = call.ready_back(given)
             if kernel is not None:
-                arrays |= call.old_states(0)
+                arrays |= call.old_states()
                 arrays = {label: array[::-1] for label, array in arrays.items()}
                 plan.append((feed(kernel, arrays), self._returns(name, back, ports[name]), arrays))
         for step in range(self.steps):

@@ -117,17 +117,19 @@ class Cpu(Reference):
             work.load(state.activity, state.clock)
             builder.begin(context, state, tape)
             drives = {**self.drives(context), **builder.held(context)}
-            drives.update(self._products.arriving(self, builder.deliveries, builder.early, context))
+            coming = self._products.arriving(self, builder.deliveries, builder.early, context)
+            drives.update((one.label, one.array) for one in coming)
             program.feed(drives, state.clock, phase.steps, batch)  # kernels know addresses only: `drives` lives on
             work_done = self.units_in_all * self.plan.replicas * batch * phase.steps
             shares = shares_of(self.plan.replicas, batch, work_done, builder.rows_apart, threads)
             lanes = lanes_of(self.units_in_all, threads)
             for first, steps in builder.stretches(state.clock):
-                program.run(first, steps, shares, state.clock + phase.steps, lanes)
+                for start, count in ahead.formed(coming, program, first - state.clock, steps):
+                    program.run(state.clock + start, count, shares, state.clock + phase.steps, lanes)
             clock = state.clock + phase.steps
             builder.end(clock)
             builder.spread()
-            del drives
+            del drives, coming
         activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
         return State(activity, learned, clock)
 

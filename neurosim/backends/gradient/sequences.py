@@ -8,14 +8,14 @@ What stays the same in all steps is kept, and computed, once: `[1, R, B, N]` ins
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import linear
 
 from neurosim.backends.derivative import passed_on
 from neurosim.backends.gradient.scans import Scans
+from neurosim.backends.gradient.step import Product, Source, formed
 from neurosim.backends.moment import Moment
 from neurosim.backends.needs import released_by
 from neurosim.backends.reference import NOISE_CHUNK, Context
@@ -102,7 +102,7 @@ class Sequences:
             bias = bias.repeat_interleave(synapses.post.units // synapses.bias_units, -1)
         return [bias[None, :, None, :]]
 
-    def _arriving(self, synapses: Synapses) -> list[Tensor]:
+    def _arriving(self, synapses: Synapses) -> list[Source]:
         """What a projection brings, and its bias."""
         simulator, name = self.simulator, synapses.name
         released = name in simulator.releases
@@ -114,7 +114,8 @@ class Sequences:
             return self.read(label, delay, synapses.pre.units).expand(length, -1, -1, -1)
 
         if synapses.kind == "dense" and len(weight) == 1:  # one matrix product, its gradient laid out as the weight
-            parts = [linear(read(one_delay(synapses))[:, 0], weight[0])[:, None]]
+            product = Product(read(one_delay(synapses)), weight)
+            parts: list[Source] = [product if length > 1 else product.formed()]
         else:
             arriving = simulator.operations[name].deliver(weight, lambda delay: _rows(read(delay)))
             parts = [arriving.unflatten(1, (length, -1)).transpose(0, 1)]
@@ -125,7 +126,7 @@ class Sequences:
         value = self.values.get(label)
         return 1 if synapses.longest == 0 and (value is None or len(value) == 1) else self.steps
 
-    def _deliver(self, synapses: Synapses, port: list[Tensor]) -> None:
+    def _deliver(self, synapses: Synapses, port: list[Source]) -> None:
         """Add what a projection brings to what arrives at a port."""
         if synapses.name in self.context.phase.silent:
             return
@@ -136,21 +137,21 @@ class Sequences:
             port.extend(arriving)
 
     def _teaching_port(self, label: str) -> None:
-        arriving: list[Tensor] = []
+        arriving: list[Source] = []
         for synapses in self.plan.teaching:
             if f"{synapses.post.name}.{synapses.port}" == label:
                 self._deliver(synapses, arriving)
         self._add(label, arriving)
 
-    def _add(self, label: str, arriving: list[Tensor]) -> None:
+    def _add(self, label: str, arriving: Sequence[Source]) -> None:
         known = [self.values[label]] if label in self.values else []
         if arriving:
             self.values[label] = _total([*known, *arriving])
 
-    def _ports(self, name: str, inside: Collection[str] = ()) -> list[list[Tensor]]:
+    def _ports(self, name: str, inside: Collection[str] = ()) -> list[list[Source]]:
         """What arrives at every port of a population, to be added; of the projections `inside` a loop, the bias."""
         cell = self.simulator.cells[name]
-        ports: dict[str, list[Tensor]] = {port: [] for port in cell.ports}
+        ports: dict[str, list[Source]] = {port: [] for port in cell.ports}
         for synapses in self.plan.driving[name]:
             if synapses.name in inside:
                 ports[f"{name}.{synapses.port}"].extend(self._bias(synapses))
@@ -178,7 +179,10 @@ class Sequences:
         through = {p: passed[p] - first for p in wanted if p >= first and 0 <= passed.get(p, -1) - first < len(ports)}
         for place, port in through.items():
             if ports[port]:
-                self.values[labels[place]] = _total(ports[port]).expand(-1, *self.size, -1)
+                total = _total(ports[port])
+                ports[port], self.values[labels[place]] = [total], total.expand(-1, *self.size, -1)
+        if not scan.forms_products:
+            ports = [[formed(source) for source in port] for port in ports]
         wanted = [place for place in wanted if place not in through]
         if wanted or cell.states:
             start = [self.activity["state"][name][state] for state in cell.states]
@@ -203,7 +207,7 @@ class Sequences:
         machine, calls, wires = self.scans.recurrent, dict[str, Any](), list[Any]()
         arriving, weights = dict[str, list[list[Tensor]]](), list[Tensor]()
         for name in (name for name in plan.order if name in names):
-            ports = arriving[name] = self._ports(name, inside)
+            ports = arriving[name] = [[formed(source) for source in port] for port in self._ports(name, inside)]
             for synapses in (s for s in inside.values() if s.post.name == name):
                 port = self.simulator.cells[name].ports.index(f"{name}.{synapses.port}")
                 pre, delay = synapses.pre.name, one_delay(synapses)
@@ -235,7 +239,7 @@ class Sequences:
         graded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*sources, *weights))
         for name, call in calls.items():
             cell = self.simulator.cells[name]
-            call.begin([self.activity["state"][name][state] for state in cell.states], graded, whole=True)
+            call.begin([self.activity["state"][name][state] for state in cell.states], graded)
         past = {(wire.pre, wire.sent): self._past(wire.pre, wire.sent) for wire in wires}
         loop = self.scans.recurrent.Loop(calls, wires, weights, past, self.through)
         if graded:
@@ -294,8 +298,8 @@ def _rows(value: Tensor) -> Tensor:
     return value.transpose(0, 1).flatten(1, 2)
 
 
-def _total(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
+def _total(parts: Sequence[Source]) -> Tensor:
+    total = formed(parts[0])
     for part in parts[1:]:
-        total = total + part
+        total = total + formed(part)
     return total
