@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
@@ -121,6 +122,14 @@ class Delivery:
             self.weight, address = weight, weight.ctypes.data
             for block, place in self.homes or ():
                 block[place] = address
+
+    def share(self, weight: Array) -> None:
+        """Let the kernels read `weight [R, Q, P]`, which others may write to."""
+        self._take(torch.from_numpy(weight))
+
+    def forget(self) -> None:
+        """The weights here are no longer those of a state."""
+        self.seen = None, None
 
     def _layouts(self) -> int:
         """Make one layout per delay; the number of edges."""
