@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+import math
 import numpy as np
 
 from neurosim.connectivity import AveragePool, Conv2d, Dense, MaxPool, OneToOne
@@ -52,7 +53,7 @@ class Population:
 
     @property
     def units(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(map(int, self.shape))
 
     @property
     def axon(self) -> str:

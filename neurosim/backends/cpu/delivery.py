@@ -11,6 +11,7 @@ import torch
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
 from neurosim.backends.needs import released_by
@@ -123,9 +124,18 @@ class Delivery:
             for block, place in self.homes or ():
                 block[place] = address
 
-    def share(self, weight: Array) -> None:
-        """Let the kernels read `weight [R, Q, P]`, which others may write to."""
-        self._take(torch.from_numpy(weight))
+    def handed_over(self) -> Array:
+        """`weight [R, Q, P]` in memory that kernels read and that may be written to: what a state holds is copied."""
+        assert self.own is not None
+        assert self.homes is not None
+        if self.weight is self.own:
+            self.own = room(self.own.shape, self.own.dtype)
+        else:
+            fresh = room(self.own.shape, self.own.dtype)
+            fresh[...] = self.weight
+            self._take(torch.from_numpy(fresh))
+        assert self.weight is not None
+        return self.weight
 
     def forget(self) -> None:
         """The weights here are no longer those of a state."""

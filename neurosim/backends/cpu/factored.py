@@ -19,6 +19,7 @@ from neurosim.backends.cpu.formed import Formed, form
 from neurosim.backends.cpu.learning import Plastic
 from neurosim.backends.cpu.product import Kept, Product, Summand, inputs
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
@@ -169,7 +170,7 @@ class Factored(Plastic):
         self.earlier = learned["count"][self.name]
         replicas, batch = self.builder.work.size
         for kept in self.keeps.values():
-            kept.rows = torch.empty((replicas, self.kept_steps, batch, kept.units), dtype=self.builder.work.one.dtype)
+            kept.rows = torch.from_numpy(room((replicas, self.kept_steps, batch, kept.units), self.builder.work.dtype))
             block = kept.kernel.block
             block[outer.STEPS], block[outer.FORM] = self.kept_steps, steps - self.kept_steps
             block[outer.ROWS] = kept.rows.data_ptr()
@@ -264,9 +265,7 @@ class Factored(Plastic):
         for name, product in self.products.items():
             weight = self.synaptic[name].weight
             if self._moves(name):
-                assert self.delivery.weight is not None
-                self.fresh[name] = weight = np.array(self.delivery.weight)
-                self.delivery.share(weight)
+                self.fresh[name] = weight = self.delivery.handed_over()
             product.begin_series(self.kept_steps, weight, 1 if self.last else steps, self.earlier)
 
     def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> bool:

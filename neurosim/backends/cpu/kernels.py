@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.backends.cpu import aligned, machine
+from neurosim.backends.cpu.listed import LINE, list_lanes
 from neurosim.backends.cpu.lists import BLOCK, Lists, name_lists, open_list, scan, visit
 from neurosim.backends.cpu.noise import LANES as TOGETHER
 from neurosim.backends.cpu.noise import normal, uniform, uniforms
@@ -272,8 +273,8 @@ def dense(
     transposed: bool = False,
     spikes: bool = True,
 ) -> Kernel:
-    """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first). Of `spikes`, zeros are left out;
-    rates are taken four at a time (one after the other in the sum).
+    """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first), four inputs at a time (one after the
+    other in the sum). Of `spikes`, zeros are left out.
 
     `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first.
     """
@@ -287,15 +288,12 @@ def dense(
         writer.line("total += w[u(j)] * x[u(j)]", 5)
         writer.line("o[u(n)] = total" if first else "o[u(n)] += total", 4)
     else:
+        writer.scope["wide"] = machine.wide
+        writer.head.append("wide()")
+        if spikes:
+            _list_row(writer, source)
         _clear_port(writer, first)
-        if not spikes:
-            _four_at_a_time(writer)
-        writer.line(f"for j in range({'0' if spikes else 'Q - Q % 4'}, Q):", 3)
-        writer.line("value = x[u(j)]", 4)
-        writer.line("if value != real(0):", 4)
-        writer.row("w", "w_at", "(r * Q + j) * P", 5)
-        writer.line("for n in range(P):", 5)
-        writer.line("o[u(n)] += w[u(n)] * value", 6)
+        _four_at_a_time(writer, "count" if spikes else "Q", "np.int64(listed[u({})])" if spikes else "{}")
     _add_bias(writer, bias)
     return writer.done()
 
@@ -330,16 +328,42 @@ def deliver_by_list(
     return writer.done()
 
 
-def _four_at_a_time(writer: Writer) -> None:
-    writer.line("for j in range(0, Q - Q % 4, 4):", 3)
+def _list_row(writer: Writer, source: Buffer) -> None:
+    """`listed`, the `count` inputs of a row that are not zero."""
+    _, replicas, batch, pres = source.array.shape
+    size = writer.real.itemsize
+    writer.scope["list_lanes"] = list_lanes
+    writer.number("whole", pres - pres % (LINE // size))
+    writer.address("list_at", np.zeros((replicas, batch, pres), np.int32))
+    writer.line("listed = carray(indices(list_at + (r * B + b) * Q * 4), (1,))", 3)
+    writer.line("count = 0", 3)
+    writer.line(f"for j in range(0, whole, {LINE // size}):", 3)
+    writer.line(f"at = x_at + ((r * B + b) * Q + j) * {size}", 4)
+    writer.line("count += list_lanes(x, at, j, list_at + ((r * B + b) * Q + count) * 4)", 4)
+    writer.line("for j in range(whole, Q):", 3)  # written always, kept where it is not zero: no branch to guess
+    writer.line("listed[u(count)] = j", 4)
+    writer.line("count += x[u(j)] != real(0)", 4)
+
+
+def _four_at_a_time(writer: Writer, count: str, index: str) -> None:
+    """Add the rows of `count` inputs, input k being number `index` of k."""
+    writer.line(f"for k in range(0, {count} - {count} % 4, 4):", 3)
     terms = "o[i]"
     for k in range(4):
-        writer.row(f"w{k}", "w_at", f"(r * Q + j + {k}) * P", 4)
-        writer.line(f"value{k} = x[u(j + {k})]", 4)
+        writer.line(f"j{k} = {index.format(f'k + {k}')}", 4)
+        writer.row(f"w{k}", "w_at", f"(r * Q + j{k}) * P", 4)
+        writer.line(f"value{k} = x[u(j{k})]", 4)
         terms = f"({terms} + w{k}[i] * value{k})"
     writer.line("for n in range(P):", 4)
     writer.line("i = u(n)", 5)
     writer.line(f"o[i] = {terms}", 5)
+    writer.line(f"for k in range({count} - {count} % 4, {count}):", 3)
+    writer.line(f"j = {index.format('k')}", 4)
+    writer.line("value = x[u(j)]", 4)
+    writer.line("if value != real(0):", 4)
+    writer.row("w", "w_at", "(r * Q + j) * P", 5)
+    writer.line("for n in range(P):", 5)
+    writer.line("o[u(n)] += w[u(n)] * value", 6)
 
 
 def one_to_one(

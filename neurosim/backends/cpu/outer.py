@@ -20,7 +20,8 @@ import numpy as np
 
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.inputs import Slots
-from neurosim.backends.cpu.plasticity import Synaptic, Text
+from neurosim.backends.cpu.machine import wide
+from neurosim.backends.cpu.plasticity import Synaptic, Text, idle
 from neurosim.backends.cpu.writer import Kernel, Writer
 
 STEPS, FORM, ROWS = 2, 3, 4  # in the block of `keep`: rows that are kept, the batch's first step of them, their address
@@ -161,11 +162,14 @@ class Gathered(Text, Slots):
         if update:  # the last line writes the weight
             update[-1:] = [f"{name}[i] = value" for name in self.written]
         self._edges()
+        writer.scope["wide"] = wide
+        writer.line("wide()")
         self.last_step()
         writer.line("count = real(earlier + turn)")
         writer.line("j0, j1 = (0, Q) if whole != 0 else (b0, b1)")
         writer.line("for r in range(r0, r1):")
         writer.line("for j in range(j0, j1):", 2)
+        self._idle_rows()
         self._row_bounds()
         for name in ("w", *(["out"] if updates and "out" in self.written else []), *self.arrays):
             self._own_row(name, 3)
@@ -186,6 +190,17 @@ class Gathered(Text, Slots):
             writer.line("if due != 0:", 3)
             self._loop(4, update)
         return writer.done()
+
+    def _idle_rows(self) -> None:
+        """Rows without an input stay as they are, where nothing becomes of a change of 0."""
+        plain = self.written == ("w",) and all(self.inputs) and not self.synaptic.bounds
+        if not (plain and all(map(idle, self.synaptic.chain))):
+            return
+        for k in range(len(self.inputs)):
+            self.writer.line(f"begin = carray(integers(begin{k}), (1,))", 3)
+            self.writer.line(f"busy{k} = begin[u(r * (Q + 1) + j)] != begin[u(r * (Q + 1) + j + 1)]", 3)
+        self.writer.line(f"if not ({' or '.join(f'busy{k}' for k in range(len(self.inputs)))}):", 3)
+        self.writer.line("continue", 4)
 
     def _listed(self, k: int, target: str) -> None:
         """Add the rows of one term's inputs: four at a time, but one after the other in the sum (read and written

@@ -13,6 +13,7 @@ from neurosim.backends.cpu.formed import Rows
 from neurosim.backends.cpu.inputs import Inputs, Total
 from neurosim.backends.cpu.plasticity import Synaptic
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.types import Array, Tensor
@@ -107,7 +108,7 @@ class Product:
         targets = {} if start is None else {"g": start}
         for name, product in self._dense_products():
             targets[name] = targets[name] + product if name in targets else product
-        result = torch.empty_like(weight)
+        result = torch.from_numpy(room(weight.shape, self.synaptic.weight.dtype))
         for name in kernel.targets:
             self._target(kernel, name, targets.get(name), None if made or name != "g" else result)
         mean = self.synaptic.rule.accumulate == "mean"
