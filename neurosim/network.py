@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-import math
 import numpy as np
 
 from neurosim.connectivity import AveragePool, Conv2d, Dense, MaxPool, OneToOne

@@ -45,19 +45,25 @@ def tiles(weight: Array) -> Array:
     return made
 
 
-@intrinsic
-def _sums(typing_context, kind, part, pitch, index, value, count, out):  # type: ignore[no-untyped-def]
-    """out_p = sum over k < count of part[index_k, p] value_k, for the post neurons of a tile, whose rows lie `pitch`
-    bytes apart; all but `pitch` and `count` are addresses, and `kind` is any array of the reals.
-    """
+def _sums_of(ones: bool) -> Any:
+    @intrinsic
+    def sums(typing_context, kind, part, pitch, index, value, count, out):  # type: ignore[no-untyped-def]
+        """out_p = sum over k < count of part[index_k, p] value_k, for the post neurons of a tile.
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _Tile(builder, ir.FloatType() if signature.args[0].dtype == types.float32 else ir.DoubleType()).sums(
-            *arguments[1:]
-        )
-        return context.get_dummy_value()
+        Its rows lie `pitch` bytes apart; all but `pitch` and `count` are addresses; `kind` is any array of the reals.
+        """
 
-    return types.void(kind, *(types.int64,) * 6), generate
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            real = ir.FloatType() if signature.args[0].dtype == types.float32 else ir.DoubleType()
+            _Tile(builder, real).sums(*arguments[1:], ones)
+            return context.get_dummy_value()
+
+        return types.void(kind, *(types.int64,) * 6), generate
+
+    return sums
+
+
+_sums, _sums_of_ones = _sums_of(False), _sums_of(True)  # of spikes, which are all 1: no product, the same bits
 
 
 class _Tile:
@@ -69,7 +75,7 @@ class _Tile:
         self.lanes = LINE // self.bytes
         self.vector = ir.VectorType(real, self.lanes)
 
-    def sums(self, part: Any, pitch: Any, index: Any, given: Any, count: Any, out: Any) -> None:
+    def sums(self, part: Any, pitch: Any, index: Any, given: Any, count: Any, out: Any, ones: bool) -> None:
         build, nothing = self.builder, self.vector([0.0] * self.lanes)
         before, loop, after = build.block, build.append_basic_block("inputs"), build.append_basic_block("stored")
         build.cbranch(build.icmp_signed(">", count, _WORD(0)), loop, after)
@@ -77,12 +83,12 @@ class _Tile:
         k = build.phi(_WORD)
         totals = [build.phi(self.vector) for _ in range(REGISTERS)]
         j = build.zext(self._load(self._at(index, k, 4), _INDEX, 4), _WORD)
-        value = self._spread(self._load(self._at(given, k, self.bytes), self.real, self.bytes))
         weights = build.add(part, build.mul(j, pitch))
-        added = [
-            build.fadd(total, build.fmul(self._load(self._at(weights, _WORD(number), LINE), self.vector, 16), value))
-            for number, total in enumerate(totals)
-        ]
+        loaded = [self._load(self._at(weights, _WORD(number), LINE), self.vector, 16) for number in range(REGISTERS)]
+        if not ones:
+            value = self._spread(self._load(self._at(given, k, self.bytes), self.real, self.bytes))
+            loaded = [build.fmul(one, value) for one in loaded]
+        added = [build.fadd(total, one) for total, one in zip(totals, loaded, strict=True)]
         following = build.add(k, _WORD(1))
         for phi, first, then in ((k, _WORD(0), following), *zip(totals, [nothing] * REGISTERS, added, strict=True)):
             phi.add_incoming(first, before)
@@ -159,22 +165,32 @@ def nonzero_inputs(rows, most):  # type: ignore[no-untyped-def]
     return pointer, index, value, True
 
 
+@numba.njit(nogil=True, error_model="numpy")
+def _ones(pointer, value):  # type: ignore[no-untyped-def]
+    others = 0
+    for n in range(pointer[len(pointer) - 1]):
+        others += value[np.uint64(n)] != 1
+    return others == 0
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def listed_product(pointer, index, value, parts, out):  # type: ignore[no-untyped-def]
     """out_kp = sum of value times weight_pj over the inputs j listed for row k, in their order; `tiles(weight)`."""
     u, width, posts, size = np.uint64, parts.shape[2], out.shape[1], out.itemsize
-    scratch = np.empty(width, out.dtype)
+    scratch, ones = np.empty(width, out.dtype), _ones(pointer, value)
     for tile in range(parts.shape[0]):
         first = tile * width
         part = parts[tile].ctypes.data
+        whole = first + width <= posts
         for k in range(out.shape[0]):
             at = pointer[u(k)]
-            count = pointer[u(k + 1)] - at
-            listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
-            if first + width <= posts:
-                _sums(out, part, REGISTERS * LINE, listed, given, count, out.ctypes.data + (k * posts + first) * size)
+            count, listed = pointer[u(k + 1)] - at, index.ctypes.data + at * 4
+            place = out.ctypes.data + (k * posts + first) * size if whole else scratch.ctypes.data
+            if ones:
+                _sums_of_ones(out, part, REGISTERS * LINE, listed, 0, count, place)
             else:
-                _sums(out, part, REGISTERS * LINE, listed, given, count, scratch.ctypes.data)
+                _sums(out, part, REGISTERS * LINE, listed, value.ctypes.data + at * size, count, place)
+            if not whole:
                 for p in range(posts - first):
                     out[u(k), u(first + p)] = scratch[u(p)]
 
@@ -183,15 +199,18 @@ def listed_product(pointer, index, value, parts, out):  # type: ignore[no-untype
 def laid_product(pointer, index, value, weight, out):  # type: ignore[no-untyped-def]
     """The same with `weight [Q, P]` by pre neuron, of which a tile is some columns."""
     u, posts, size = np.uint64, out.shape[1], out.itemsize
-    width = REGISTERS * LINE // size
+    width, ones = REGISTERS * LINE // size, _ones(pointer, value)
     whole = posts - posts % width
     for first in range(0, whole, width):
         part = weight.ctypes.data + first * size
         for k in range(out.shape[0]):
             at = pointer[u(k)]
-            listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
+            count, listed = pointer[u(k + 1)] - at, index.ctypes.data + at * 4
             place = out.ctypes.data + (k * posts + first) * size
-            _sums(out, part, posts * size, listed, given, pointer[u(k + 1)] - at, place)
+            if ones:
+                _sums_of_ones(out, part, posts * size, listed, 0, count, place)
+            else:
+                _sums(out, part, posts * size, listed, value.ctypes.data + at * size, count, place)
     for k in range(out.shape[0]):
         out[u(k), whole:] = 0
         for n in range(pointer[u(k)], pointer[u(k + 1)]):
