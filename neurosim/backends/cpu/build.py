@@ -20,6 +20,7 @@ from neurosim.backends.cpu.learning import Plastic, finish, why_not
 from neurosim.backends.cpu.lists import Lists, collect
 from neurosim.backends.cpu.modulators import held_values, remember
 from neurosim.backends.cpu.program import Program
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.vectors import unchanged, vector, vectorised
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -435,7 +436,7 @@ class Builder:
         for probe in tape.probes:
             if probe.key in self.recorders:
                 # NumPy asks for large pages, torch does not: faults took 4 of 20 us a step of 16 x 1,024 units.
-                self.rows[probe.key] = torch.from_numpy(np.empty(self.recorded[probe.key], self.work.dtype))
+                self.rows[probe.key] = torch.from_numpy(room(self.recorded[probe.key], self.work.dtype))
                 block = self.recorders[probe.key].block
                 block[kernels.FIRST] = tape.first(probe, context.clock)
                 block[kernels.ROWS] = self.rows[probe.key].data_ptr()

@@ -1,0 +1,96 @@
+"""A run that streams what it records keeps nothing for the steps that are over. Bytes are counted, not pages."""
+
+import gc
+import tracemalloc
+
+import pytest
+import torch
+
+from neurosim.backends import compile
+from neurosim.backends.cpu import rooms
+from neurosim.factor import Trace, post, pre
+from neurosim.network import Network, Population, Projection
+from neurosim.neuron import LIF, PoissonSource
+from neurosim.phase import Phase
+from neurosim.recorder import Probe
+from neurosim.rule import Component, Term, ThreeFactorRule
+from neurosim.storage import TraceWriter, TrialInfo, read_trace
+from neurosim.transform import Rate
+
+STEPS, PARTS = 2000, 10
+ALLOWED = 1.0  # byte per step: a number that is kept for each takes eight
+NAMES = ("package_version", "commit", "config", "seed", "backend", "device", "dtype")
+
+
+def network():
+    rule = ThreeFactorRule((Component((Term(post("spike"), Trace(pre("spike"), 20.0)),)),), transforms=(Rate(1e-3),))
+    return Network(
+        [Population("input", 5, PoissonSource(rate=100.0)), Population("output", 3, LIF(tau_mem=10.0))],
+        [Projection("input", "output", 0.5, name="w", rule=rule)],
+    )
+
+
+def held():
+    """Bytes of Python, of NumPy and of torch that something still refers to."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    return tracemalloc.get_traced_memory()[0] + sum(storages.values())
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_nothing_is_kept_for_steps_that_are_over(events, tmp_path):
+    simulator, kept = compile(network(), 1.0, backend="cpu"), []
+    state, phase = simulator.init(1), Phase("run", STEPS)
+    probes = [Probe("output", "spike"), Probe("output", "v"), Probe("input", "spike", events=events)]
+    if events:
+        probes = [Probe("output", "spike", events=True)]
+    tracemalloc.start()
+    try:
+        with TraceWriter(tmp_path, {**dict.fromkeys(NAMES, ""), "dt": 1.0}, replicas=None) as writer:
+            for part in range(PARTS):
+                state, found = simulator.run(state, phase, probes)
+                if not events:
+                    writer.append(found, TrialInfo(part, 0, "run"))
+                    writer.close_segment()
+                del found
+                kept.append(held())
+    finally:
+        tracemalloc.stop()
+    grown = kept[-1] - kept[PARTS // 2]
+    assert grown < ALLOWED * STEPS * (PARTS - 1 - PARTS // 2)
+
+
+def test_what_is_read_of_an_index_is_what_is_in_the_segments(tmp_path):
+    simulator = compile(network(), 1.0, backend="cpu")
+    state, spikes = simulator.init(1), 0
+    with TraceWriter(tmp_path, {**dict.fromkeys(NAMES, ""), "dt": 1.0}, replicas=None) as writer:
+        for part in range(4):
+            state, found = simulator.run(state, Phase("run", 50), [Probe("input", "spike")])
+            spikes += int(found["input.spike"].sum())
+            writer.append(found, TrialInfo(part, 0, "run"))
+            writer.close_segment()
+        trace = read_trace(writer.finish())
+    times, nodes = trace.spikes("input")
+    assert len(times) == len(nodes) == spikes > 0
+    assert (times[1:] >= times[:-1]).all()
+    assert times.max() > 150.0
+
+
+def test_memory_of_arrays_that_are_gone_is_used_again_and_bounded(monkeypatch):
+    monkeypatch.setattr(rooms, "_free", [])
+    shape = rooms.LEAST // 8, 2
+    first = rooms.room(shape, "float64")
+    view, place = torch.from_numpy(first).T, first.ctypes.data
+    other = rooms.room(shape, "float64")
+    assert other.ctypes.data != place
+    del first
+    assert rooms.room(shape, "float64").ctypes.data != place  # the view holds it
+    del view
+    found = [rooms.room(shape, "float64") for _ in range(2)]
+    assert place in [one.ctypes.data for one in found]
+    assert rooms.room((shape[0], 3), "float64").shape == (shape[0], 3)
+    monkeypatch.setattr(rooms, "MOST", 3 * other.nbytes)
+    many = [rooms.room(shape, "float64") for _ in range(6)]
+    del many, found, other
+    assert sum(one.nbytes for one in rooms._free) <= rooms.MOST
