@@ -55,7 +55,8 @@ def _sums_of(ones: bool) -> Any:
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             real = ir.FloatType() if signature.args[0].dtype == types.float32 else ir.DoubleType()
-            _Tile(builder, real).sums(*arguments[1:], ones)
+            _, part, pitch, index, value, count, out = arguments
+            _Tile(builder, real).sums(part, pitch, index, value, count, out, ones)
             return context.get_dummy_value()
 
         return types.void(kind, *(types.int64,) * 6), generate

@@ -169,10 +169,11 @@ class Gathered(Text, Slots):
         writer.line("j0, j1 = (0, Q) if whole != 0 else (b0, b1)")
         writer.line("for r in range(r0, r1):")
         writer.line("for j in range(j0, j1):", 2)
-        self._idle_rows()
         self._row_bounds()
         for name in ("w", *(["out"] if updates and "out" in self.written else []), *self.arrays):
             self._own_row(name, 3)
+        if update:
+            self._idle_row()
         for target in self.targets:
             writer.row(target, f"{target}_at", f"r * {target}_r + j * {target}_j + j0 * {target}_b", 3)
             writer.line(f"if {target}_fresh != 0:", 3)
@@ -191,16 +192,21 @@ class Gathered(Text, Slots):
             self._loop(4, update)
         return writer.done()
 
-    def _idle_rows(self) -> None:
-        """Rows without an input stay as they are, where nothing becomes of a change of 0."""
-        plain = self.written == ("w",) and all(self.inputs) and not self.synaptic.bounds
+    def _idle_row(self) -> None:
+        """A row without an input stays as it is, where nothing becomes of a change of 0."""
+        plain = all(self.inputs) and not self.synaptic.bounds
         if not (plain and all(map(idle, self.synaptic.chain))):
             return
+        writer, last = self.writer, "u(r * (Q + 1) + j"
+        asks = ["due != 0", *(f"{target}_fresh != 0" for target in self.targets)]
         for k in range(len(self.inputs)):
-            self.writer.line(f"begin = carray(integers(begin{k}), (1,))", 3)
-            self.writer.line(f"busy{k} = begin[u(r * (Q + 1) + j)] != begin[u(r * (Q + 1) + j + 1)]", 3)
-        self.writer.line(f"if not ({' or '.join(f'busy{k}' for k in range(len(self.inputs)))}):", 3)
-        self.writer.line("continue", 4)
+            writer.line(f"begin = carray(integers(begin{k}), (1,))", 3)
+            writer.line(f"count{k} = begin[{last} + 1)] - begin[{last})]", 3)
+            asks.append(f"count{k} == 0")
+        writer.line(f"if {' and '.join(asks)}:", 3)
+        if "out" in self.written:
+            self._loop(4, ["out[i] = w[i]"])
+        writer.line("continue", 4)
 
     def _listed(self, k: int, target: str) -> None:
         """Add the rows of one term's inputs: four at a time, but one after the other in the sum (read and written
