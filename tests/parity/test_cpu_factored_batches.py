@@ -9,6 +9,7 @@ from test_cpu_factored import RULES, SLOPE, SPIKES, WIRES, names_of, network, ru
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import factored, product, program, series
+from neurosim.constraint import Bounds
 from neurosim.factor import post
 from neurosim.phase import Phase, batches
 from neurosim.rule import Term
@@ -105,11 +106,12 @@ def test_a_state_never_changes(whole):
     simulator.run_batches(first, shown(), True)
     simulator.run(first, next(batches(shown(), BATCH)))
     again = simulator.run_batches(start, shown(), True)
+    simulator.run_batches(start, shown(5), True)  # its weights lie in another order: they are copied
     for state, before in zip((start, first), kept, strict=True):
         for path, value in leaves(state.learned):
             assert torch.equal(value, before[path]), path
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(leaves(first.learned), leaves(again.learned), strict=True))
-    assert whole == [True] * 3
+    assert whole == [True] * 4
 
 
 @pytest.mark.parametrize("replicas", [5, None])
@@ -138,3 +140,17 @@ def test_phases_of_different_length(whole):
         expected = one_by_one(simulator, expected, shown(steps), True)
     same(found, expected)
     assert all(whole)
+
+
+@pytest.mark.parametrize("bounds", [(), (Bounds(0.05, 0.4),)])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("wire", ["dense", "in-degree"])
+def test_neurons_that_were_silent(wire, together, bounds):
+    """Their weights stay as they are, but within bounds; of one step, in which most are silent."""
+    net, found = network(rule(constraints=bounds), **WIRES[wire]), []
+    for backend in ("reference", "cpu"):
+        simulator = compile(net, DT, seed=3, replicas=2, backend=backend, dtype="float64")
+        run = simulator.run_batches if together else one_by_one
+        arguments = (simulator.init(BATCH), shown(2), True)
+        found.append(run(*arguments) if together else run(simulator, *arguments))
+    agree([(None, state, {}) for state in found], 1e-11)
