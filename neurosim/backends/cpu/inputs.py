@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurosim.backends.cpu.listed import LINE, list_lanes
+from neurosim.backends.cpu.aligned import LINE
+from neurosim.backends.cpu.listed import list_lanes
 from neurosim.backends.cpu.writer import Kernel, Writer
 from neurosim.types import Array
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from neurosim.backends.cpu import aligned, machine
-from neurosim.backends.cpu.listed import LINE, list_lanes
+from neurosim.backends.cpu.aligned import LINE
+from neurosim.backends.cpu.listed import list_lanes
 from neurosim.backends.cpu.lists import BLOCK, Lists, name_lists, open_list, scan, visit
 from neurosim.backends.cpu.noise import LANES as TOGETHER
 from neurosim.backends.cpu.noise import normal, uniform, uniforms

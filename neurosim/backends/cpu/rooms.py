@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.backends.cpu.aligned import LINE
 from neurosim.types import Array
 
 LEAST = 2**16  # bytes from which memory is kept: what is smaller stays with the allocator anyway
@@ -37,12 +38,18 @@ class _Lease:
 
 
 def room(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array that nobody else holds, with anything in it."""
+    """An array that nobody else holds, with anything in it; a large one begins with a line of the cache."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not LEAST <= size <= MOST:
         return np.empty(shape, dtype)
     with _lock:
         place = next((n for n, one in enumerate(_free) if one.nbytes == size), None)
-        memory = np.empty(size, np.uint8) if place is None else _free.pop(place)
+        memory = _aligned(size) if place is None else _free.pop(place)
     found: Array = np.asarray(_Lease(memory)).view(dtype).reshape(shape)
     return found
+
+
+def _aligned(size: int) -> Array:
+    whole = np.empty(size + LINE, np.uint8)
+    begin = -whole.ctypes.data % LINE
+    return whole[begin : begin + size]
