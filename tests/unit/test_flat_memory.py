@@ -14,7 +14,7 @@ from neurosim.neuron import LIF, PoissonSource
 from neurosim.phase import Phase
 from neurosim.recorder import Probe
 from neurosim.rule import Component, Term, ThreeFactorRule
-from neurosim.storage import TraceWriter, TrialInfo, read_trace
+from neurosim.storage import TraceWriter, TrialInfo, read_trace, reader
 from neurosim.transform import Rate
 
 STEPS, PARTS = 2000, 10
@@ -61,7 +61,10 @@ def test_nothing_is_kept_for_steps_that_are_over(events, tmp_path):
     assert grown < ALLOWED * STEPS * (PARTS - 1 - PARTS // 2)
 
 
-def test_what_is_read_of_an_index_is_what_is_in_the_segments(tmp_path):
+def test_an_index_is_read_segment_by_segment(tmp_path, monkeypatch):
+    """HDF5 would hold all of them open at once."""
+    opened, reading = [], reader.reading
+    monkeypatch.setattr(reader, "reading", lambda path: [opened.append(path.name), reading(path)][1])
     simulator = compile(network(), 1.0, backend="cpu")
     state, spikes = simulator.init(1), 0
     with TraceWriter(tmp_path, {**dict.fromkeys(NAMES, ""), "dt": 1.0}, replicas=None) as writer:
@@ -71,10 +74,12 @@ def test_what_is_read_of_an_index_is_what_is_in_the_segments(tmp_path):
             writer.append(found, TrialInfo(part, 0, "run"))
             writer.close_segment()
         trace = read_trace(writer.finish())
+    opened.clear()
     times, nodes = trace.spikes("input")
     assert len(times) == len(nodes) == spikes > 0
     assert (times[1:] >= times[:-1]).all()
     assert times.max() > 150.0
+    assert [opened.count(f"{number}.h5") for number in range(4)] == [2] * 4
 
 
 def test_memory_of_arrays_that_are_gone_is_used_again_and_bounded(monkeypatch):
