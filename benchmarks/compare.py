@@ -16,6 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from neurosim.benchmark import (
     work,
 )  # fmt: skip
 from neurosim.benchmark.balanced import Cuba
+from neurosim.benchmark.layers import APART, ThreeFactor
 from neurosim.benchmark.streamed import Streamed
 from neurosim.benchmark.works import THREADED
 
@@ -77,7 +79,15 @@ def contenders(name: str, threads: int, small: bool) -> tuple[Any, list[Recipe],
     if name in STUDIES:
         return wanted, [*ours, backend_of(wanted, "reference", threads)], []
     peers, reasons = peers_of(name, wanted, threads)
-    return wanted, [*ours, *peers], reasons
+    return wanted, [*ours, *apart_too(wanted, threads), *peers], reasons
+
+
+def apart_too(wanted: Any, threads: int) -> list[Recipe]:
+    """Three-factor learning is shown both ways: all samples in one call, and a call for each."""
+    if not isinstance(wanted, ThreeFactor):
+        return []
+    given = replace(wanted), "cpu"
+    return [Recipe(f"neurosim cpu, {APART}", ThreeFactor.__module__, "call_per_sample", given, True, threads)]
 
 
 def one(name: str, threads: int, repeats: int, seconds: float, small: bool) -> tuple[Measured, float]:

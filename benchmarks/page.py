@@ -21,16 +21,17 @@ This page is written by `python benchmarks/compare.py` from [benchmarks.json](be
 install the peers: [benchmarks/README.md](../../benchmarks/README.md).
 
 How to read it. Contenders do the same work in turn, each in a process of its own, one run first that does not count;
-numbers are medians. With one thread ratios are of CPU time, with more of time by the clock; there `, 1 thread` ends the
-name of who is given one thread only. Brian2's time is that of its own time loop (its C++ program gives one number: CPU
-time on one thread, else time by the clock). A ratio to the best peer above 1 is faster than it. The results of every
-repeat are checked, and a row that does not agree is VOID: rates (8 % for CUBA; for COBA the 95 % interval of the rate
-between seeds, 20 %; 3 % for Brunel; 6 % and some spikes for STDP, and 3 % of the mean weight), spikes of every neuron
-(layers, 5 %) and the gradient's sum over the inputs of every neuron (forward and backward, 2 %), every entry of the
-weight change within 1 % (three factors), every state within 1e-4 (reservoir), weights within 1e-3 (BioHSIC). Limits are
-measured beside each work, on one thread: memory that has to move at the bandwidth of a copy of that size, or the matrix
-product. Peak MB is the most resident memory of the process of a contender, as the system counts it, with the
-interpreter and all it has loaded (Brian2's C++ program: that of the program alone)."""
+numbers are medians. A run shorter than 50 ms is made again until they are over; its time is the mean. With one thread
+ratios are of CPU time, with more of time by the clock; there `, 1 thread` ends the name of who is given one thread
+only. Brian2's time is that of its own time loop (its C++ program gives one number: CPU time on one thread, else time
+by the clock). A ratio to the best peer above 1 is faster than it. The results of every repeat are checked, and a row
+that does not agree is VOID: rates (8 % for CUBA; for COBA the 95 % interval of the rate between seeds, 20 %; 3 % for
+Brunel; 6 % and some spikes for STDP, and 3 % of the mean weight), spikes of every neuron (layers, 5 %) and the
+gradient's sum over the inputs of every neuron (forward and backward, 2 %), every entry of the weight change within 1 %
+(three factors), every state within 1e-4 (reservoir), weights within 1e-3 (BioHSIC). Limits are measured beside each
+work, on one thread: memory that has to move at the bandwidth of a copy of that size, or the matrix product. Peak MB is
+the most resident memory of the process of a contender, as the system counts it, with the interpreter and all it has
+loaded (Brian2's C++ program: that of the program alone)."""
 
 
 def page(entries: Entries) -> str:

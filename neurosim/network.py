@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -52,7 +53,7 @@ class Population:
 
     @property
     def units(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(map(int, self.shape))
 
     @property
     def axon(self) -> str:

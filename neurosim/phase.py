@@ -111,6 +111,7 @@ class Phase:
     noise: bool = True
     samples: Tensor | None = None
     start: str = "carried"
+    _sizes: tuple[int | None, int | None] = field(init=False, repr=False)  # rows and replicas, as the arrays say
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -130,8 +131,7 @@ class Phase:
         }
         for name, value in parts.items():
             object.__setattr__(self, name, value)
-        self._agree("batch", -2)
-        self._agree("replicas", -3)
+        object.__setattr__(self, "_sizes", (self._agree("batch", -2), self._agree("replicas", -3)))
 
     def _drive(self, target: str, value: Any) -> Drive:
         words = target.split(".") if isinstance(target, str) else []
@@ -189,12 +189,12 @@ class Phase:
     @property
     def batch(self) -> int | None:
         """B, as the arrays say it; None where nothing says it (no drive, or `Spikes` only: any batch)."""
-        return self._agree("batch", -2)
+        return self._sizes[0]
 
     @property
     def replicas(self) -> int | None:
         """R, as the arrays say it; None where every array is the same for all replicas."""
-        return self._agree("replicas", -3)
+        return self._sizes[1]
 
     def check(self, sizes: Mapping[str, int], batch: int, replicas: int) -> None:
         """Raise ConfigurationError unless the phase fits: `sizes` maps every legal drive target, "population" and

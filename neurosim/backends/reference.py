@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -369,7 +370,7 @@ class Context:
         self._plan = plan
         self.learned = learned
         self._perturbations: dict[str, dict[str, Tensor]] = {}
-        self.samples = torch.arange(batch) if phase.samples is None else phase.samples
+        self.samples = _ids(batch) if phase.samples is None else phase.samples
 
     def _drives(self, simulator: Reference, batch: int) -> dict[str, list[tuple[str, Any]]]:
         network, drives = simulator.plan.network, dict[str, list[tuple[str, Any]]]()
@@ -415,6 +416,12 @@ class Context:
         address = grid(self._plan.replica_ids.to(self.device), self.samples, steps, units)
         drawn = (stream.uniform if kind == "uniform" else stream.normal)(*address, dtype=self.dtype)
         return drawn.expand(stop - start, -1, -1, -1) if held else drawn
+
+
+@cache
+def _ids(batch: int) -> Tensor:
+    """Of samples that have no others; nobody writes to them."""
+    return torch.arange(batch)
 
 
 def per_neuron(value: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -25,6 +25,8 @@ from neurosim.rule import Component, Term, ThreeFactorRule
 from neurosim.transform import Rate
 from neurosim.types import Array
 
+APART = "a call per sample"
+
 
 def lif_layer(current: Array, leak: float, before: list[Array] | None = None) -> Array:
     """Spikes `[T, B, N]` of v <- leak v + current, threshold 1, reset to 0; `before` takes v as it was compared."""
@@ -209,6 +211,21 @@ class ThreeFactor:
         )
 
     def own(self, backend: str) -> Contender:
+        """All samples in one call, as a learner shows them; each has its update before the next begins."""
+        simulator = compile(self.network(), self.dt, backend=backend)
+        start = simulator.init(self.batch)
+        x = torch.from_numpy(self.x).transpose(0, 1).reshape(self.steps, -1, self.inputs)
+        phase = Phase("sample", self.steps, {"input": x}, {"reward": torch.from_numpy(self.reward).reshape(-1, 1)})
+
+        def run() -> Any:
+            return simulator.run_batches(start, [phase], rest=True)
+
+        def read(state: Any) -> dict[str, Array]:
+            return self.read(learned(state, "w"))
+
+        return in_process(f"neurosim {backend}", run, read, own=True)
+
+    def call_per_sample(self, backend: str) -> Contender:
         simulator = compile(self.network(), self.dt, backend=backend)
         start = simulator.init(self.batch)
         phases = [
@@ -225,7 +242,7 @@ class ThreeFactor:
         def read(state: Any) -> dict[str, Array]:
             return self.read(learned(state, "w"))
 
-        return in_process(f"neurosim {backend}", run, read, own=True)
+        return in_process(f"neurosim {backend}, {APART}", run, read, own=True)
 
     def limit(self) -> Limit:
         rows = self.steps * self.batch
@@ -235,6 +252,10 @@ class ThreeFactor:
         update = 2.0 * self.weight.nbytes / bandwidth
         what = "the product that forms the change, weights of spikes read, weights written once"
         return self.samples * (product + delivered + update), what
+
+
+def call_per_sample(work: ThreeFactor, backend: str) -> Contender:
+    return work.call_per_sample(backend)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+SHORTEST = 0.05  # seconds of a repeat
 Values = Mapping[str, Any]  # what a contender found: numbers or arrays by name
 LEAST = 3  # repeats of which a median says something
 LONG = 60.0  # seconds by the clock of a repeat that are too many for LEAST of them
@@ -77,13 +78,19 @@ class Row:
 
 
 def in_process(name: str, run: Callable[[], Any], read: Callable[[Any], Values], own: bool = False) -> Contender:
-    """A contender that runs here: `run()` is timed, `read(its result)` is not."""
+    """A contender that runs here: `run()` is timed, `read(its result)` is not.
+
+    A short run is made again until `SHORTEST` seconds are over, and its time is the mean: else a repeat of some
+    milliseconds would be that of caches which another contender has just filled.
+    """
 
     def sample() -> Sample:
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = run()
+        runs, wall, cpu = 0, time.perf_counter(), time.process_time()
+        while runs == 0 or time.perf_counter() - wall < SHORTEST:
+            result = run()
+            runs += 1
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        return Sample(wall, cpu, read(result))
+        return Sample(wall / runs, cpu / runs, read(result))
 
     return Contender(name, sample, own)
 

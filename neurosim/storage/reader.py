@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from neurosim.storage.files import reading, text
@@ -48,7 +49,7 @@ class Trace:
         for path in self.files:
             with reading(path) as file:
                 if name in file:
-                    parts.append(np.asarray(file[name][...]))
+                    parts += _pieces(path, file[name])
         if not parts:
             raise ConfigurationError(f"the trace has no {name!r}; it has: {', '.join(self.names) or 'nothing'}")
         joined: Array = np.concatenate(parts)
@@ -174,3 +175,18 @@ def _whole(path: Path) -> Trace:
 def _attributes(path: Path) -> dict[str, Any]:
     with reading(path) as file:
         return {name: text(value) for name, value in file.attrs.items()}
+
+
+def _pieces(path: Path, data: h5py.Dataset) -> list[Array]:
+    """A dataset of the file `path`; that of an index segment by segment.
+
+    Read through the index, HDF5 would hold all segments open at once, half a megabyte for each.
+    """
+    sources = data.virtual_sources() if data.is_virtual else []
+    if not sources:
+        return [np.asarray(data[...])]
+    parts = []
+    for source in sources:
+        with reading(path.parent / source.file_name) as file:
+            parts.append(np.asarray(file[source.dset_name][...]))
+    return parts

@@ -238,6 +238,22 @@ def test_products_of_torch(name, monkeypatch):
     assert called
 
 
+def test_replicas_of_which_some_have_too_many_inputs(monkeypatch):
+    """The product of torch is for all of them, and lists are then empty; the next run decides anew."""
+    monkeypatch.setattr(product, "MATRIX_PRODUCT", 0)
+    reference, cpu = simulators(network(rule()), replicas=3)
+    wanted, _ = reference.run(reference.init(BATCH), phase())
+    found = []
+    for few in torch.linspace(0.0, 0.5, 26).tolist():
+        monkeypatch.setattr(product, "FEW", few)
+        state, _ = cpu.run(cpu.init(BATCH), phase())
+        agree([(None, wanted, {}), (None, state, {})], TOLERANCE)
+        ((builder, _),) = cpu._programs.values()
+        found.append(int(builder.plastic[0].summands["weight"][0].inputs.dense.sum()))
+    assert (found[0], found[-1]) == (3, 0)
+    assert {1, 2} & set(found)
+
+
 @pytest.mark.parametrize("connectivity", [Dense(), FixedInDegree(5)])
 @pytest.mark.parametrize("replicas", [5, None])
 def test_any_number_of_threads_gives_the_same_bits(connectivity, replicas, monkeypatch):

@@ -119,11 +119,16 @@ def test_the_memory_it_takes_is_bounded(monkeypatch):
     assert ahead.chosen(unlisted, phase(), BATCH) == ("w",)
 
 
+@pytest.mark.parametrize("last", [None, 1.0, 2.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_listed_product_adds_in_the_order_of_the_inputs(dtype):
+def test_the_listed_product_adds_in_the_order_of_the_inputs(dtype, last):
+    """Any values; spikes, which are all 1; all 1 but one."""
     generator = np.random.default_rng(4)
     rows = (generator.random((7, 50)) * (generator.random((7, 50)) < 0.3)).astype(dtype)
     rows[3] = 0.0
+    if last is not None:
+        rows = (rows != 0).astype(dtype)
+        rows[6, 49] = last
     weight = generator.standard_normal((P, 50)).astype(dtype)
     pointer, index, value, few = nonzero_inputs(rows, rows.size)
     out = np.full((7, P), np.nan, dtype)

@@ -1,6 +1,8 @@
 """Measuring: what counts, what is void, and that the works find what they must."""
 
+import importlib
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +34,7 @@ from neurosim.benchmark.report import best_own, best_peer
 from neurosim.benchmark.streamed import Streamed
 from neurosim.types import ConfigurationError
 
+measuring = importlib.import_module("neurosim.benchmark.measure")  # `measure` is a function of the package
 CHECKS = {"rate": Check(2.0, 0.1)}
 
 
@@ -158,14 +161,27 @@ def test_results_that_are_not_there_are_void(values):
     assert measure([one], CHECKS)[0].void
 
 
-def test_a_single_wrong_repeat_is_enough():
+def test_a_single_wrong_repeat_is_enough(monkeypatch):
+    monkeypatch.setattr(measuring, "SHORTEST", 0.0)
     rates = iter([2.0, 2.0, 5.0, 2.0])
     (row,) = measure([in_process("moody", lambda: next(rates), lambda rate: {"rate": rate})], CHECKS, repeats=3)
     assert "rate is 5" in row.void
     assert list(rates) == [2.0]  # asked no more
 
 
-def test_repeats_are_in_turn_and_the_first_is_not_counted():
+def test_short_runs_are_made_again_and_their_time_is_the_mean(monkeypatch):
+    monkeypatch.setattr(measuring, "SHORTEST", 0.02)
+    runs = []
+    sample = in_process("short", lambda: runs.append(time.sleep(0.004)), lambda _: {}).sample()
+    assert 2 <= len(runs) <= 5
+    assert 0.004 <= sample.wall < 0.02
+    monkeypatch.setattr(measuring, "SHORTEST", 0.0)
+    in_process("long", lambda: runs.clear(), lambda _: runs.append(1)).sample()
+    assert len(runs) == 1
+
+
+def test_repeats_are_in_turn_and_the_first_is_not_counted(monkeypatch):
+    monkeypatch.setattr(measuring, "SHORTEST", 0.0)
     turns = []
     both = [in_process(name, lambda name=name: turns.append(name), lambda _: {"rate": 2.0}) for name in "ab"]
     rows = measure(both, CHECKS, repeats=2)

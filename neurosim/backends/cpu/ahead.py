@@ -17,7 +17,7 @@ import torch
 
 from neurosim.backends.cpu.listed import laid_product, listed_product, nonzero_inputs, tiles
 from neurosim.backends.cpu.program import Program
-from neurosim.backends.cpu.rooms import Rooms
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.spans import Span, spans, steps_of_product
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
@@ -101,13 +101,12 @@ class Coming:
 
 
 class Products:
-    """What the products of one phase leave for those of the next: weights in tiles, and room for what arrives."""
+    """What the products of one phase leave for those of the next: weights in tiles."""
 
     def __init__(self) -> None:
         # By projection: the weight they were made of, how often it had been written to, and they.
         self._tiles: dict[str, tuple[Any, int, list[Array]]] = {}
         self._last: dict[str, Any] = {}  # the weight of the last phase
-        self._rooms = Rooms()
 
     def arriving(
         self, simulator: Cpu, deliveries: dict[str, Delivery], names: tuple[str, ...], context: Context
@@ -123,16 +122,16 @@ class Products:
             units, dtype = synapses.post.units, np.dtype(simulator.dtype_name)
             whole = synapses.sent == "spike"  # how many inputs are zero is asked of all steps
             length = steps if whole else min(steps, steps_of_product(replicas * batch, units, dtype.itemsize))
-            room = torch.from_numpy(self._rooms.take(name, (replicas, length, batch, units), dtype))
+            product = torch.from_numpy(room((replicas, length, batch, units), dtype))
             if whole:
                 for r in range(replicas):
-                    rows, out = drive[:, r].reshape(steps * batch, -1).contiguous(), room[r].flatten(0, 1)
+                    rows, out = drive[:, r].reshape(steps * batch, -1).contiguous(), product[r].flatten(0, 1)
                     if not self._listed(synapses, rows, weight, deliveries[name].by_pre, r, out):
                         torch.mm(rows, weight[r].T, out=out)
                 if bias is not None:
-                    room += bias[:, None, None]
+                    product += bias[:, None, None]
             form = None if whole else partial(_form, drive, weight, bias)
-            found.append(Coming(label(name), room.transpose(0, 1).numpy(), form))
+            found.append(Coming(label(name), product.transpose(0, 1).numpy(), form))
         return found
 
     def _listed(

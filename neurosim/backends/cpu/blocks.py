@@ -16,6 +16,7 @@ import torch
 
 from neurosim.backends.cpu.call import Call, Pass, places, port_of, spread
 from neurosim.backends.cpu.gathered import gathered
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.spans import Span, spans, steps_of_product
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.gradient.step import Arriving, Product, Source
@@ -55,19 +56,19 @@ class Blocks(Call):
             return states
         self.length = min(max(1, BLOCK // row), self.longest)
         count = sum(len(spans(*chunk, self.length)) for chunk in self.chunks)
-        self.marks = self.scan.rooms.take("marks", (count, self.scan.states, *self.size[1:]), self.scan.dtype)
+        self.marks = room((count, self.scan.states, *self.size[1:]), self.scan.dtype)
         return set()
 
     def _laid(self, name: str, source: Source) -> Array:
         if not isinstance(source, Product):
             return spread(source, self.size)
         again = self.marks is not None or (self.graded and self.scan.states + port_of(name) in self.reads)
-        return self._room(name, self.size[0] if again else self.longest)
+        return self._room(self.size[0] if again else self.longest)
 
     def _cotangent(self, port: int) -> Array:
         own = [source for name, source in self.sources.items() if port_of(name) == port and source.requires_grad]
         apart = all(isinstance(source, Product) or len(source) == 1 for source in own)
-        return self._room(f"g{port}", self.longest if apart else self.size[0])
+        return self._room(self.longest if apart else self.size[0])
 
     def _pass(self, kernel: Kernel, arrays: Mapping[str, Array], back: bool = False) -> Pass:
         return Pass(kernel, arrays, self.size, self.length * int(np.prod(self.size[1:])), back)
@@ -102,7 +103,7 @@ class Blocks(Call):
         """Cotangents of the tensors of every source, from those of the wanted sequences."""
         given = {place: spread(g, self.size) for place, g in zip(self.wanted, gradients, strict=True) if g is not None}
         kernel, arrays, ports = self.ready_back(given)
-        found = [(port_of(name), gathered(name, one, self.scan.rooms)) for name, one in self.sources.items()]
+        found = [(port_of(name), gathered(one)) for name, one in self.sources.items()]
         if kernel is not None:
             if self.marks is None:
                 arrays |= self.old_states()
@@ -131,7 +132,7 @@ class Blocks(Call):
             return None
         kernel = self.scan.forward(tuple(range(self.scan.states)), self.counts, self.draws, ())
         shape = self.scan.states, self.length + 1, *self.size[1:]
-        return Again(self._pass(kernel, self.arrays), self.scan.rooms.take("again", shape, self.scan.dtype), self.marks)
+        return Again(self._pass(kernel, self.arrays), room(shape, self.scan.dtype), self.marks)
 
 
 class Again:

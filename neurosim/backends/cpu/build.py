@@ -20,7 +20,7 @@ from neurosim.backends.cpu.learning import Plastic, finish, why_not
 from neurosim.backends.cpu.lists import Lists, collect
 from neurosim.backends.cpu.modulators import held_values, remember
 from neurosim.backends.cpu.program import Program
-from neurosim.backends.cpu.rooms import Rooms
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.vectors import unchanged, vector, vectorised
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
@@ -83,7 +83,6 @@ class Builder:
         self.wanted = set(self._wanted())
         self.recorded: dict[str, tuple[int, ...]] = {}  # shapes of recordings
         self.rows: dict[str, Tensor] = {}  # the recordings of this run: what is handed out is written by the kernels
-        self.rooms = Rooms()  # their memory, once nobody holds them
         self.recorders: dict[str, Kernel] = {}
         self.events: dict[str, EventRecorder] = {}
         self.collected: set[str] = set()  # labels whose units that are not zero are listed
@@ -436,8 +435,7 @@ class Builder:
             plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
         for probe in tape.probes:
             if probe.key in self.recorders:
-                shape = self.recorded[probe.key]
-                self.rows[probe.key] = torch.from_numpy(self.rooms.take(probe.key, shape, self.work.dtype))
+                self.rows[probe.key] = torch.from_numpy(room(self.recorded[probe.key], self.work.dtype))
                 block = self.recorders[probe.key].block
                 block[kernels.FIRST] = tape.first(probe, context.clock)
                 block[kernels.ROWS] = self.rows[probe.key].data_ptr()

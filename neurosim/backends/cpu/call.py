@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.gradient.step import Arriving, Source, formed
@@ -54,7 +55,7 @@ class Call:
             kept |= self._keep(kept | {place for place in made.reads if place < self.scan.states})
         self.kept = tuple(sorted(kept))
         for place, value in enumerate(start):
-            array = self._room(f"w{place}", self.size[0] + 1 if place in kept else 1)
+            array = self._room(self.size[0] + 1 if place in kept else 1)
             array[0] = value.detach().numpy()
             self.state.append(array)
         for name, source in (self.sources | self.noise).items():
@@ -68,8 +69,8 @@ class Call:
         """The sequence of a source (or of noise)."""
         return spread(formed(source), self.size)
 
-    def _room(self, name: str, steps: int) -> Array:
-        return self.scan.rooms.take(name, (steps, *self.size[1:]), self.scan.dtype)
+    def _room(self, steps: int) -> Array:
+        return room((steps, *self.size[1:]), self.scan.dtype)
 
     def ready(self) -> tuple[Kernel, dict[str, Array]]:
         """The forward kernel and all that it reads and writes."""
@@ -78,7 +79,7 @@ class Call:
             arrays |= places(place, array, self.size, whole=place in self.kept)
         for place in self.wanted:
             if place >= self.scan.states:
-                arrays[f"o{place}"] = self._room(f"o{place}", self.size[0])
+                arrays[f"o{place}"] = self._room(self.size[0])
         return self.scan.forward(self.kept, self.counts, self.draws, self.wanted), arrays
 
     def found(self, arrays: Mapping[str, Array]) -> list[Array]:
@@ -97,7 +98,7 @@ class Call:
         made = scan.pullback(self.inputs, outside, self.through_time)
         if not made.gives:
             return None, {}, {}
-        carried = {place: self._room(f"l{place}", 1) for place in made.gives if place < scan.states}
+        carried = {place: self._room(1) for place in made.gives if place < scan.states}
         ports = {p - scan.states: self._cotangent(p - scan.states) for p in made.gives if p >= scan.states}
         for array in carried.values():
             array[:] = 0.0
@@ -108,7 +109,7 @@ class Call:
 
     def _cotangent(self, port: int) -> Array:
         """Where the cotangent of a port goes."""
-        return self._room(f"g{port}", self.size[0])
+        return self._room(self.size[0])
 
     def old_states(self) -> dict[str, Array]:
         """The states before each step."""

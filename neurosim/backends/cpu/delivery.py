@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel
 from neurosim.backends.needs import released_by
@@ -121,6 +123,23 @@ class Delivery:
             self.weight, address = weight, weight.ctypes.data
             for block, place in self.homes or ():
                 block[place] = address
+
+    def handed_over(self) -> Array:
+        """`weight [R, Q, P]` in memory that kernels read and that may be written to: what a state holds is copied."""
+        assert self.own is not None
+        assert self.homes is not None
+        if self.weight is self.own:
+            self.own = room(self.own.shape, self.own.dtype)
+        else:
+            fresh = room(self.own.shape, self.own.dtype)
+            fresh[...] = self.weight
+            self._take(torch.from_numpy(fresh))
+        assert self.weight is not None
+        return self.weight
+
+    def forget(self) -> None:
+        """The weights here are no longer those of a state."""
+        self.seen = None, None
 
     def _layouts(self) -> int:
         """Make one layout per delay; the number of edges."""

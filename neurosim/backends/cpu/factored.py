@@ -17,18 +17,20 @@ from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.formed import Formed, form
 from neurosim.backends.cpu.learning import Plastic
-from neurosim.backends.cpu.product import Kept, Product, Summand
+from neurosim.backends.cpu.product import Kept, Product, Summand, inputs
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.moment import label
 from neurosim.backends.resolve import Synapses
+from neurosim.backends.simulator import State
 from neurosim.backends.update import Part, Update
 from neurosim.factor import Field, Trace
 from neurosim.phase import Phase
 from neurosim.rule import OfWeight, PerSynapse, ThreeFactorRule
-from neurosim.types import Tensor
+from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
@@ -84,7 +86,8 @@ class Factored(Plastic):
         self.decay = None if component.tau is None else math.exp(-self.builder.plan.dt / component.tau)
         self.last = self.rule.accumulate == "last"
         self.keeps: dict[Any, Kept] = {}
-        self.clock = self.steps = self.kept_steps = 0
+        self.clock = self.steps = self.kept_steps = self.earlier = 0
+        self.too_dense = False  # did a product of torch have to replace one by lists?
         self.modulated = None if self.last else self._keep(self.modulator, self.synapses.post.units)
         self.summands = {
             part.name: [self._summand(part, k) for k in range(len(component.terms))] for part in self.parts
@@ -93,8 +96,11 @@ class Factored(Plastic):
             name: Product(self.builder.dtype, self.synaptic[name], summands, self.updates, self._moves(name))
             for name, summands in self.summands.items()
         }
-        self.backwards = table([one.backwards.kernel for summands in self.summands.values() for one in summands])
+        every = [one for summands in self.summands.values() for one in summands]
+        self.before = [*(one.backwards.made for one in every), *(one.inputs.made for one in every)]
+        self.table = table(self.before)
         self.eligibilities: Any = {}
+        self.fresh: dict[str, Array] = {}  # weights that kernels change in place, for the state after a series
 
     def _moves(self, part: str) -> bool:
         """Do kernels read this weight where a state holds it? (Edges and biases lie in another order, or are few.)"""
@@ -129,7 +135,8 @@ class Factored(Plastic):
         gain = term.gain
         if isinstance(gain, PerSynapse):
             gain = self.builder.simulator.learning.gains[self.name, part.name, 0, k]
-        return Summand(post, pre, filtered, backwards, gain, self.builder.work.nothing)
+        listed = inputs(self.builder.dtype, synaptic, pre)
+        return Summand(post, pre, filtered, backwards, listed, gain, self.builder.work.nothing)
 
     def _pre(self, factor: Any, bias: bool) -> Place:
         behind = self._behind(factor, bias)
@@ -160,11 +167,12 @@ class Factored(Plastic):
         self._begin_transforms(learned)
         self.eligibilities = eligibility.get(self.name, {})
         self.clock, self.steps, self.kept_steps = clock, steps, kept_steps(self.rule, steps)
+        self.earlier = learned["count"][self.name]
         replicas, batch = self.builder.work.size
         for kept in self.keeps.values():
-            kept.rows = torch.empty((replicas, self.kept_steps, batch, kept.units), dtype=self.builder.work.one.dtype)
+            kept.rows = torch.from_numpy(room((replicas, self.kept_steps, batch, kept.units), self.builder.work.dtype))
             block = kept.kernel.block
-            block[outer.STEPS], block[outer.FORM] = self.kept_steps, clock + steps - self.kept_steps
+            block[outer.STEPS], block[outer.FORM] = self.kept_steps, steps - self.kept_steps
             block[outer.ROWS] = kept.rows.data_ptr()
 
     def forms(self, t: int) -> bool:
@@ -177,7 +185,15 @@ class Factored(Plastic):
         return self.eligibilities
 
     def end(self, learned: dict[str, Any], steps: int, due: bool) -> list[Update]:
-        self._backwards()
+        last = self.clock + self.steps - 1
+        self._prepare()
+        for product in self.products.values():
+            product.begin(product.kernel, self.kept_steps)
+        for kernel in self.before:
+            kernel.begin(last, 1)
+        replicas, batch = self.builder.work.size
+        work = replicas * self.kept_steps * batch * self.synapses.post.units
+        run_shares(self.table, last, last + 1, shares_of(replicas, batch, work, False))
         waiting = learned["change"][self.name]
         learned["change"][self.name] = {}
         formed = 1 if self.last else steps
@@ -188,7 +204,7 @@ class Factored(Plastic):
         gathered = {}
         for part in self.parts:
             start, product = self._start(part, waiting.get(part.name)), self.products[part.name]
-            found = product(self.kept_steps, start, made, counts[part.name], learned["count"][self.name])
+            found = product(last, start, made, counts[part.name], learned["count"][self.name])
             gathered[part.name] = self._owned(part.name, found)
         self._keep_eligibility()
         if made:
@@ -207,8 +223,8 @@ class Factored(Plastic):
             (self.synapses, part, mean_change(self.rule, gathered[part.name], counts[part.name])) for part in self.parts
         ]
 
-    def _backwards(self) -> None:
-        """F of every term."""
+    def _prepare(self) -> None:
+        """Tell the kernels that go backwards where the rows of this run are."""
         replicas, batch = self.builder.work.size
         size = replicas, self.kept_steps, batch, self.synapses.post.units
         m_at = 0 if self.modulated is None else self.modulated.rows.data_ptr()
@@ -217,8 +233,6 @@ class Factored(Plastic):
                 one.f = torch.empty(size, dtype=self.builder.work.one.dtype)
             q_at = 0 if one.post is None else one.post.rows.data_ptr()
             one.backwards.set(K=self.kept_steps, q_at=q_at, m_at=m_at, f_at=one.f.data_ptr())
-        last = self.clock + self.steps - 1
-        run_shares(self.backwards, last, last + 1, shares_of(replicas, batch, one.f.numel(), True))
 
     def _start(self, part: Part, waiting: dict[str, Any] | None) -> Tensor | None:
         """What the change begins with: what earlier phases gathered, and what the eligibility at the start brings."""
@@ -231,6 +245,43 @@ class Factored(Plastic):
         if start is None:
             return None
         return torch.from_numpy(np.array(start.numpy() if part.name == "bias" else self._ordered(start), order="C"))
+
+    # ---- batches one after the other --------------------------------------------------------------------------------
+
+    def alone(self, state: State, rest: bool) -> str:
+        if self.too_dense:
+            return "torch forms a product"
+        return "" if rest or self.decay is None else "an eligibility is carried from batch to batch"
+
+    def remembered(self) -> list[Array]:
+        """Nothing: with `rest` no eligibility is carried on, and else none is there."""
+        return []
+
+    def closing(self) -> list[Kernel]:
+        return [*self.before, *(product.in_place.made for product in self.products.values())]
+
+    def begin_series(self, steps: int) -> None:
+        self._prepare()
+        for name, product in self.products.items():
+            weight = self.synaptic[name].weight
+            if self._moves(name):
+                self.fresh[name] = weight = self.delivery.handed_over()
+            product.begin_series(self.kept_steps, weight, 1 if self.last else steps, self.earlier)
+
+    def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> bool:
+        if any(product.dense for product in self.products.values()):
+            self.too_dense = True
+            return False
+        self._updated(learned, turns)
+        for name in self.products:
+            fresh = self.fresh.pop(name, None)
+            weight = self.synaptic[name].weight
+            learned[name][self.name] = (
+                self._tensor(name, weight) if fresh is None else torch.from_numpy(fresh).transpose(-1, -2)
+            )
+        self.delivery.seen = learned["weight"][self.name], learned["bias"].get(self.name)
+        self._keep_eligibility()
+        return True
 
     # ---- states -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from neurosim.backends.cpu.rooms import Rooms
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.spans import Span
 from neurosim.backends.gradient.step import Arriving, Product, Source
 from neurosim.types import Tensor
@@ -33,15 +33,13 @@ class OfTensor:
 class OfProduct:
     """Of what a projection sends and of its weight: g w, and g^T x summed chunk by chunk."""
 
-    def __init__(self, name: str, product: Product, rooms: Rooms):
+    def __init__(self, product: Product):
         self.product, self.x, self.weight = product, product.x.detach(), product.weight.detach()
         self.of_x, self.of_weight = (
-            torch.from_numpy(rooms.take(f"{name}/{end}", tuple(tensor.shape), tensor.numpy().dtype))
+            torch.from_numpy(room(tuple(tensor.shape), tensor.numpy().dtype))
             if needed
             else None
-            for end, tensor, needed in (
-                ("x", self.x, product.x.requires_grad), ("w", self.weight, product.weight.requires_grad)
-            )
+            for tensor, needed in ((self.x, product.x.requires_grad), (self.weight, product.weight.requires_grad))
         )  # fmt: skip
         self.fresh = True
 
@@ -58,8 +56,8 @@ class OfProduct:
         return [None, None] if self.fresh else [self.of_x, self.of_weight]
 
 
-def gathered(name: str, source: Source, rooms: Rooms) -> OfTensor | OfProduct:
-    return OfProduct(name, source, rooms) if isinstance(source, Product) else OfTensor(source)
+def gathered(source: Source) -> OfTensor | OfProduct:
+    return OfProduct(source) if isinstance(source, Product) else OfTensor(source)
 
 
 def tensors_of(sources: Arriving) -> list[Tensor]:

@@ -22,6 +22,7 @@ from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.needs import CONSTANT
+from neurosim.backends.simulator import State
 from neurosim.backends.update import Part, Update, make_updates
 from neurosim.constraint import Bounds
 from neurosim.rule import SynapseNoise, ThreeFactorRule
@@ -298,14 +299,28 @@ class Plastic:
             (self.synapses, part, mean_change(self.rule, gathered[part.name], counts[part.name])) for part in self.parts
         ]
 
+    def alone(self, state: State, rest: bool) -> str:
+        """Why batches cannot follow each other in one call (each from rest, if `rest`), or ""."""
+        sparse = self.synapses.kind == "sparse" and self.name in state.activity["eligibility"]
+        return "eligibilities of edges are cleared between batches" if rest and sparse else ""
+
+    def remembered(self) -> list[Array]:
+        """Eligibilities, which are cleared before a batch that begins at rest."""
+        return [memory for synaptic in self.synaptic.values() for memory in synaptic.memories]
+
+    def closing(self) -> list[Kernel]:
+        """What follows the last step of each batch."""
+        return list(self.apply.values())
+
     def begin_series(self, steps: int) -> None:
         """Batches of `steps` steps follow one after the other; kernels make the updates between them."""
         for part in self.apply:
             self.prepare(part, 1 if self.rule.accumulate == "last" else steps)
 
-    def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> None:
-        """Write the memories back after `turns` batches."""
+    def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> bool:
+        """Write the memories back after `turns` batches; False if one of them has to be run for itself."""
         self._updated(learned, turns * steps if self.at_once else turns)
+        return True
 
     def _change(self, part: str) -> Array:
         change = self.synaptic[part].change

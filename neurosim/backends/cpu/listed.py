@@ -76,9 +76,9 @@ class _Sums(_Vectors):
             self.mask = builder.icmp_signed("<", places(list(range(self.lanes))), many)
 
     def add(
-        self, weights: Any, pitch: Any, index: Any, given: Any, count: Any, out: Any, by_index: bool, fresh: bool
+        self, weights: Any, pitch: Any, index: Any, values: Any, count: Any, out: Any, given: str, fresh: bool
     ) -> None:
-        """Sums of the weights whose pre neurons are `index`, times `given` (of the k-th, or `by_index`)."""
+        """Sums of the weights whose pre neurons are `index`; for the arguments see `sums`."""
         build = self.builder
         start = [self.nothing if fresh else self._read(out, number, self.bytes) for number in range(self.registers)]
         before, loop, after = build.block, build.append_basic_block("inputs"), build.append_basic_block("stored")
@@ -87,14 +87,13 @@ class _Sums(_Vectors):
         k = build.phi(_WORD)
         totals = [build.phi(self.vector) for _ in start]
         j = build.zext(self.load(self.at(index, k, 4), _INDEX, 4), _WORD)
-        value = self.spread(
-            self.load(self.at(given, j if by_index else k, self.bytes), self.real, self.bytes), self.lanes
-        )
         row = build.add(weights, build.mul(j, pitch))
-        added = [
-            build.fadd(total, build.fmul(self._read(row, number, self.bytes), value))
-            for number, total in enumerate(totals)
-        ]
+        terms = [self._read(row, number, self.bytes) for number in range(self.registers)]
+        if given != "ones":
+            place = self.at(values, j if given == "by pre" else k, self.bytes)
+            value = self.spread(self.load(place, self.real, self.bytes), self.lanes)
+            terms = [build.fmul(one, value) for one in terms]
+        added = [build.fadd(total, one) for total, one in zip(totals, terms, strict=True)]
         following = build.add(k, _WORD(1))
         for phi, first, then in ((k, _WORD(0), following), *zip(totals, start, added, strict=True)):
             phi.add_incoming(first, before)
@@ -132,20 +131,21 @@ class _Sums(_Vectors):
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
 
-def sums(registers: int = REGISTERS, *, partial: bool = False, by_index: bool = False, fresh: bool = True) -> Any:
-    """(kind, weights, pitch, index, given, count, out, left): out_p = sum over k < count of weight[index_k, p] given_k,
-    for as many post neurons p as `registers` registers hold, the last of them `left` lanes if it is `partial`.
+def sums(registers: int = REGISTERS, *, partial: bool = False, given: str = "listed", fresh: bool = True) -> Any:
+    """(kind, weights, pitch, index, values, count, out, left): out_p = sum over k < count of weight[index_k, p] times
+    an input, for as many post neurons p as `registers` registers hold, the last of them `left` lanes if `partial`.
 
     `kind` is one of the reals, or an array of them. Weight rows lie `pitch` bytes apart; all but `pitch`, `count` and
-    `left` are addresses. `by_index`: given_j is that of the pre neuron j. Not `fresh`: the sums are added to `out`.
+    `left` are addresses. The input is values_k ("listed"), that of the pre neuron ("by pre"), or 1 ("ones"). Not
+    `fresh`: the sums are added to `out`.
     """
 
     @intrinsic
-    def add(typing_context, kind, weights, pitch, index, given, count, out, left):  # type: ignore[no-untyped-def]
+    def add(typing_context, kind, weights, pitch, index, values, count, out, left):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            weights, pitch, index, given, count, out, left = arguments[1:]
+            weights, pitch, index, values, count, out, left = arguments[1:]
             made = _Sums(builder, signature.args[0], registers, left if partial else None)
-            made.add(weights, pitch, index, given, count, out, by_index, fresh)
+            made.add(weights, pitch, index, values, count, out, given, fresh)
             return context.get_dummy_value()
 
         return types.void(kind, *(types.int64,) * 7), generate
@@ -183,8 +183,8 @@ def dense_row(dtype: str, fresh: bool) -> Any:
     """
     real, reals, size = np.dtype(dtype).type, REALS[dtype], np.dtype(dtype).itemsize
     lanes, width = LINE // size, REGISTERS * LINE // size
-    whole = sums(by_index=True, fresh=fresh)
-    one, two, three, four = (sums(k, partial=True, by_index=True, fresh=fresh) for k in (1, 2, 3, 4))
+    whole = sums(given="by pre", fresh=fresh)
+    one, two, three, four = (sums(k, partial=True, given="by pre", fresh=fresh) for k in (1, 2, 3, 4))
 
     @numba.njit(error_model="numpy")
     def row_product(weights, pres, posts, row, index, out):  # type: ignore[no-untyped-def]
@@ -227,7 +227,7 @@ def tiles(weight: Array) -> Array:
     return made
 
 
-_sums = sums()
+_sums, _sums_of_ones = sums(), sums(given="ones")  # of spikes, which are all 1: no product, the same bits
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -252,24 +252,32 @@ def nonzero_inputs(rows, most):  # type: ignore[no-untyped-def]
     return pointer, index, value, True
 
 
+@numba.njit(nogil=True, error_model="numpy")
+def _ones(pointer, value):  # type: ignore[no-untyped-def]
+    others = 0
+    for n in range(pointer[len(pointer) - 1]):
+        others += value[np.uint64(n)] != 1
+    return others == 0
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def listed_product(pointer, index, value, parts, out):  # type: ignore[no-untyped-def]
     """out_kp = sum of value times weight_pj over the inputs j listed for row k, in their order; `tiles(weight)`."""
     u, width, posts, size = np.uint64, parts.shape[2], out.shape[1], out.itemsize
-    scratch = np.empty(width, out.dtype)
+    scratch, ones = np.empty(width, out.dtype), _ones(pointer, value)
     for tile in range(parts.shape[0]):
         first = tile * width
         part = parts[tile].ctypes.data
+        whole = first + width <= posts
         for k in range(out.shape[0]):
             at = pointer[u(k)]
-            count = pointer[u(k + 1)] - at
-            listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
-            if first + width <= posts:
-                _sums(
-                    out, part, REGISTERS * LINE, listed, given, count, out.ctypes.data + (k * posts + first) * size, 0
-                )
+            count, listed = pointer[u(k + 1)] - at, index.ctypes.data + at * 4
+            place = out.ctypes.data + (k * posts + first) * size if whole else scratch.ctypes.data
+            if ones:
+                _sums_of_ones(out, part, REGISTERS * LINE, listed, 0, count, place, 0)
             else:
-                _sums(out, part, REGISTERS * LINE, listed, given, count, scratch.ctypes.data, 0)
+                _sums(out, part, REGISTERS * LINE, listed, value.ctypes.data + at * size, count, place, 0)
+            if not whole:
                 for p in range(posts - first):
                     out[u(k), u(first + p)] = scratch[u(p)]
 
@@ -278,15 +286,18 @@ def listed_product(pointer, index, value, parts, out):  # type: ignore[no-untype
 def laid_product(pointer, index, value, weight, out):  # type: ignore[no-untyped-def]
     """The same with `weight [Q, P]` by pre neuron, of which a tile is some columns."""
     u, posts, size = np.uint64, out.shape[1], out.itemsize
-    width = REGISTERS * LINE // size
+    width, ones = REGISTERS * LINE // size, _ones(pointer, value)
     whole = posts - posts % width
     for first in range(0, whole, width):
         part = weight.ctypes.data + first * size
         for k in range(out.shape[0]):
             at = pointer[u(k)]
-            listed, given = index.ctypes.data + at * 4, value.ctypes.data + at * size
+            count, listed = pointer[u(k + 1)] - at, index.ctypes.data + at * 4
             place = out.ctypes.data + (k * posts + first) * size
-            _sums(out, part, posts * size, listed, given, pointer[u(k + 1)] - at, place, 0)
+            if ones:
+                _sums_of_ones(out, part, posts * size, listed, 0, count, place, 0)
+            else:
+                _sums(out, part, posts * size, listed, value.ctypes.data + at * size, count, place, 0)
     for k in range(out.shape[0]):
         out[u(k), whole:] = 0
         for n in range(pointer[u(k)], pointer[u(k + 1)]):

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from neurosim.backends.cpu.factors import Place
-from neurosim.backends.cpu.plasticity import Synaptic, Text
+from neurosim.backends.cpu.inputs import Slots
+from neurosim.backends.cpu.machine import wide
+from neurosim.backends.cpu.plasticity import Synaptic, Text, idle
 from neurosim.backends.cpu.writer import Kernel, Writer
 
-STEPS, FORM, ROWS = 2, 3, 4  # in the block of `keep`: rows that are kept, the first step of them, their address
+STEPS, FORM, ROWS = 2, 3, 4  # in the block of `keep`: rows that are kept, the batch's first step of them, their address
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,30 @@ class Filter:
 
 
 def keep(dtype: str, size: tuple[int, int], place: Place, first: Place | None = None) -> Kernel:
-    """Keep the values `[R, K, B, N]` of every step from block[FORM] on (of `first` in the first of them)."""
+    """Keep the values `[R, K, B, N]` of every step of a batch from block[FORM] on (of `first` in the first of them)."""
     writer = Writer(dtype)
     writer.number("B", size[0])
     writer.number("N", size[1])
     for name in ("K", "form", "rows_at"):
         writer.number(name, 0)
+    writer.position()
     assert place.buffer is not None
     writer.place("x_at", place.buffer.array, str(place.delay))
     if first is not None:
         assert first.buffer is not None
         writer.place("first_at", first.buffer.array, str(first.delay))
-        writer.line("x_at = first_at if t == form else x_at")
-    writer.line("if t >= form:")
+        writer.line("x_at = first_at if since == form else x_at")
+    writer.line("if since >= form:")
     writer.line("for r in range(r0, r1):", 2)
     writer.line("for b in range(b0, b1):", 3)
     writer.row("x", "x_at", "(r * B + b) * N", 4)
-    writer.row("o", "rows_at", "((r * K + t - form) * B + b) * N", 4)
+    writer.row("o", "rows_at", "((r * K + since - form) * B + b) * N", 4)
     writer.line("for n in range(N):", 4)
     writer.line("o[u(n)] = x[u(n)]", 5)
     return writer.done()
 
 
-class Backwards:
+class Backwards(Slots):
     """The kernel that goes from the last step to the first: A of the modulator, then F of one term, `[R, K, B, P]`.
 
     `last`: only the last step's modulator counts (read where it lies), else that of every step (rows that were kept).
@@ -67,13 +69,12 @@ class Backwards:
     def __init__(
         self, dtype: str, synaptic: Synaptic, post: bool, filtered: Filter | None, decay: float | None, last: bool
     ):
-        self.writer, self.slots = Writer(dtype), dict[str, int]()
+        super().__init__(dtype)
         writer, modulator = self.writer, synaptic.modulator
         replicas, batch, units = synaptic.size[:3]
         writer.number("B", batch)
         writer.number("P", units)
-        for name in ("K", "q_at", "m_at", "f_at"):
-            self._number(name)
+        self.numbers("K", "q_at", "m_at", "f_at")
         self.own = np.zeros((2, replicas, batch, units), writer.real)  # A, and F before its scale
         writer.address("a_at", self.own[0])
         writer.address("s_at", self.own[1])
@@ -84,6 +85,7 @@ class Backwards:
         if last and buffer is not None:
             assert modulator is not None
             writer.place("m_now", buffer.array, str(modulator.delay))
+        self.last_step()
         writer.rows()
         self._row("a", "a_at", "(r * B + b) * P")
         self._row("s", "s_at", "(r * B + b) * P")
@@ -120,76 +122,60 @@ class Backwards:
         writer.line("i = u(n)", 5)
         for line in lines:
             writer.line(line, 5)
-        self.kernel = writer.done()
-
-    def _number(self, name: str) -> None:
-        self.slots[name] = len(self.writer.block)
-        self.writer.number(name, 0)
+        self.made = writer.done()
 
     def _row(self, name: str, address: str, offset: str, depth: int = 3) -> None:
         self.writer.row(name, address, offset, depth)
 
-    def set(self, **values: int) -> None:
-        """Sizes and addresses of this run."""
-        for name, value in values.items():
-            self.kernel.block[self.slots[name]] = value
 
-
-class Gathered(Text):
+class Gathered(Text, Slots):
     """The kernel that forms the change of one weight from the inputs listed for every pre neuron, and makes it.
 
-    Shares of it are ranges of pre neurons: `b0` to `b1`. `inputs` says of each term whether its pre factor is a value
-    (else it is the constant 1).
+    Shares of it are ranges of pre neurons, `b0` to `b1`; where `whole` is set, it takes all of them. `inputs` says of
+    each term whether its pre factor is a value (else it is the constant 1).
     """
 
-    def __init__(self, dtype: str, synaptic: Synaptic, inputs: list[bool], updates: bool, elsewhere: bool):
-        """`elsewhere`: the new weight is written to an array of its own only; else also over the old one."""
-        super().__init__(Writer(dtype), synaptic)
-        self.elsewhere = elsewhere
-        self.inputs, self.slots = inputs, dict[str, int]()
+    def __init__(self, dtype: str, synaptic: Synaptic, inputs: list[bool], updates: bool, written: tuple[str, ...]):
+        """The new weight is `written` over the old one ("w"), to an array of its own ("out"), or to both."""
+        Text.__init__(self, Writer(dtype), synaptic)
+        self.written, self.inputs = written, inputs
         writer = self.writer
         for name, value in zip("BPQ", synaptic.size[1:], strict=True):
             writer.number(name, value)
-        for name in ("K", "earlier", "steps", "due", "out_at"):
-            self._number(name)
+        self.numbers("K", "earlier", "steps", "due", "whole", *(["out_at"] if "out" in written else []))
         writer.address("w_at", synaptic.weight)
         terms = synaptic.rule.components[0].terms
         self.gains = [self._gain(0, k, term.gain) for k, term in enumerate(terms)]
         self.targets = ["g", *(f"s{k}" for k, gain in enumerate(self.gains) if gain)]
         for target in self.targets:
-            for slot in ("at", "r", "j", "b", "fresh"):
-                self._number(f"{target}_{slot}")
+            self.numbers(*(f"{target}_{slot}" for slot in ("at", "r", "j", "b", "fresh")))
         for k, given in enumerate(inputs):
-            for slot in ("begin", "where", "given", "rows") if given else ("rows",):
-                self._number(f"{slot}{k}")
+            self.numbers(
+                *(f"{slot}{k}" for slot in (("begin", "where", "given", "room", "rows") if given else ("rows",)))
+            )
         self.made = self._made(updates)
-
-    def _number(self, name: str) -> None:
-        self.slots[name] = len(self.writer.block)
-        self.writer.number(name, 0)
-
-    def set(self, **values: int) -> None:
-        """Sizes and addresses of this run."""
-        for name, value in values.items():
-            self.made.block[self.slots[name]] = value
 
     def _made(self, updates: bool) -> Kernel:
         writer = self.writer
         change = "g[i] / real(steps)" if self.rule.accumulate == "mean" else "g[i]"
         update = self._update(change) if updates else []
-        if update and self.elsewhere:  # the old weight is a state's
-            update[-1] = "out[i] = value"
-        elif update:
-            update.append("out[i] = value")
+        if update:  # the last line writes the weight
+            update[-1:] = [f"{name}[i] = value" for name in self.written]
         self._edges()
-        writer.line("count = real(earlier)")
+        writer.scope["wide"] = wide
+        writer.line("wide()")
+        self.last_step()
+        writer.line("count = real(earlier + turn)")
+        writer.line("j0, j1 = (0, Q) if whole != 0 else (b0, b1)")
         writer.line("for r in range(r0, r1):")
-        writer.line("for j in range(b0, b1):", 2)
+        writer.line("for j in range(j0, j1):", 2)
         self._row_bounds()
-        for name in ("w", *(["out"] if updates else []), *self.arrays):
+        for name in ("w", *(["out"] if updates and "out" in self.written else []), *self.arrays):
             self._own_row(name, 3)
+        if update:
+            self._idle_row()
         for target in self.targets:
-            writer.row(target, f"{target}_at", f"r * {target}_r + j * {target}_j + b0 * {target}_b", 3)
+            writer.row(target, f"{target}_at", f"r * {target}_r + j * {target}_j + j0 * {target}_b", 3)
             writer.line(f"if {target}_fresh != 0:", 3)
             self._loop(4, [f"{target}[i] = real(0)"])
         for k, given in enumerate(self.inputs):
@@ -206,16 +192,32 @@ class Gathered(Text):
             self._loop(4, update)
         return writer.done()
 
+    def _idle_row(self) -> None:
+        """A row without an input stays as it is, where nothing becomes of a change of 0."""
+        plain = all(self.inputs) and not self.synaptic.bounds
+        if not (plain and all(map(idle, self.synaptic.chain))):
+            return
+        writer, last = self.writer, "u(r * (Q + 1) + j"
+        asks = ["due != 0", *(f"{target}_fresh != 0" for target in self.targets)]
+        for k in range(len(self.inputs)):
+            writer.line(f"begin = carray(integers(begin{k}), (1,))", 3)
+            writer.line(f"count{k} = begin[{last} + 1)] - begin[{last})]", 3)
+            asks.append(f"count{k} == 0")
+        writer.line(f"if {' and '.join(asks)}:", 3)
+        if "out" in self.written:
+            self._loop(4, ["out[i] = w[i]"])
+        writer.line("continue", 4)
+
     def _listed(self, k: int, target: str) -> None:
         """Add the rows of one term's inputs: four at a time, but one after the other in the sum (read and written
         once).
         """
         writer = self.writer
         writer.line(f"begin = carray(integers(begin{k}), (1,))", 3)
-        writer.line(f"where = carray(indices(where{k}), (1,))", 3)
-        writer.line(f"given = carray(reals(given{k}), (1,))", 3)
-        writer.line("at = begin[u(r * Q + j)]", 3)
-        writer.line("stop = begin[u(r * Q + j + 1)]", 3)
+        writer.line(f"where = carray(indices(where{k} + r * room{k} * 4), (1,))", 3)
+        writer.line(f"given = carray(reals(given{k} + r * room{k} * {writer.real.itemsize}), (1,))", 3)
+        writer.line("at = begin[u(r * (Q + 1) + j)]", 3)
+        writer.line("stop = begin[u(r * (Q + 1) + j + 1)]", 3)
         for letters in ("abcd", "a"):
             writer.line(f"while at + {len(letters)} <= stop:", 3)
             total = f"{target}[i]"
@@ -225,45 +227,3 @@ class Gathered(Text):
                 total = f"({total} + f{letter}[h] * x{letter})"
             self._loop(4, [f"{target}[i] = {total}"])
             writer.line(f"at += {len(letters)}", 4)
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def listing(rows, most):  # type: ignore[no-untyped-def]
-    """Entries of `rows [R, K, Q]` that are not zero, by pre neuron, in the order of rows: where the list of each begins
-    `[R * Q + 1]`, rows, values, whether there are no more than `most` (else the lists are empty), and the addresses of
-    the three arrays (asking for them in Python takes as long as making the lists).
-    """
-    u, size, steps, pres = np.uint64, rows.size, rows.shape[1], rows.shape[2]
-    pointer, column, ends = np.zeros(rows.shape[0] * pres + 1, np.int64), np.empty(size + 1, np.int32), 0
-    end, count = np.empty(rows.shape[0] * steps, np.int64), 0
-    for r in range(rows.shape[0]):
-        for k in range(steps):
-            for j in range(pres):  # written always, kept where it is not zero: no branch to guess
-                column[u(count)] = j
-                count += rows[u(r), u(k), u(j)] != 0
-            end[ends] = count
-            ends += 1
-    few = count <= most
-    count = count if few else 0
-    where, given = np.empty(count, np.int32), np.empty(count, rows.dtype)
-    if not few:
-        return pointer, where, given, few, pointer.ctypes.data, where.ctypes.data, given.ctypes.data
-    at = 0
-    for n in range(len(end)):
-        first = 1 + n // steps * pres
-        while at < end[n]:
-            pointer[u(first + column[u(at)])] += 1
-            at += 1
-    for n in range(1, len(pointer)):
-        pointer[n] += pointer[n - 1]
-    at, free = 0, pointer.copy()
-    for n in range(len(end)):
-        r, k = n // steps, n % steps
-        while at < end[n]:
-            j = column[u(at)]
-            place = u(r * pres + j)
-            where[u(free[place])] = k
-            given[u(free[place])] = rows[u(r), u(k), u(j)]
-            free[place] += 1
-            at += 1
-    return pointer, where, given, few, pointer.ctypes.data, where.ctypes.data, given.ctypes.data

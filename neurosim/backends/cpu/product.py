@@ -1,7 +1,8 @@
-"""The end of a phase for one weight: what its kernel needs to form the change, and to make it."""
+"""The end of a phase for one weight: what its kernels need to form the change, and to make it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 
 from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.formed import Rows
+from neurosim.backends.cpu.inputs import Inputs, Total
 from neurosim.backends.cpu.plasticity import Synaptic
 from neurosim.backends.cpu.program import run_shares, shares_of
+from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
-from neurosim.types import Tensor
+from neurosim.types import Array, Tensor
 
 MATRIX_PRODUCT = 2**22  # multiplications from which a product of dense rows is torch's
 FEW = 0.2  # part of the inputs that are not zero, up to which visiting those only is quicker
@@ -30,12 +33,15 @@ class Kept:
 
 @dataclass
 class Summand:
-    """One term of one part: its rows, and F `[R, K, B, P]` with the kernel that goes through them backwards."""
+    """One term of one part: its rows, F `[R, K, B, P]` with the kernel that goes through them backwards, and what
+    brings its inputs in order.
+    """
 
     post: Kept | None
     pre: Kept | None
     filtered: outer.Filter | None
     backwards: outer.Backwards
+    inputs: Inputs | Total
     gain: Any  # None, a number, a tensor like the weight, or a function of it
     f: Tensor
 
@@ -54,51 +60,86 @@ class Product:
     """
 
     def __init__(self, dtype: str, synaptic: Synaptic, summands: list[Summand], updates: bool, elsewhere: bool):
-        self.synaptic, self.summands = synaptic, summands
-        self.kernel = outer.Gathered(dtype, synaptic, [one.pre is not None for one in summands], updates, elsewhere)
+        self.dtype, self.synaptic, self.summands, self.updates = dtype, synaptic, summands, updates
+        self.kernel = self._gathered(("out",) if elsewhere else ("w", "out"))
         self.weight = torch.from_numpy(synaptic.weight)
         self.table = table([self.kernel.made])
         self.single: dict[str, Tensor] = {}  # as large as the weight, of which one row per share is ever touched
+        self._in_place: outer.Gathered | None = None
 
-    def _parts(self) -> Any:
-        return shares_of(1, self.synaptic.size[3], self.synaptic.weight.size, True)
+    def _gathered(self, written: tuple[str, ...]) -> outer.Gathered:
+        inputs = [one.pre is not None for one in self.summands]
+        return outer.Gathered(self.dtype, self.synaptic, inputs, self.updates, written)
 
-    def __call__(self, steps: int, start: Tensor | None, made: bool, count: int, earlier: int) -> Tensor:
-        """The new weight, if the change is `made`; else the change. It begins with `start`, which is written to."""
+    @property
+    def in_place(self) -> outer.Gathered:
+        """The kernel that changes the weight where it lies."""
+        if self._in_place is None:
+            self._in_place = self._gathered(("w",))
+        return self._in_place
+
+    @property
+    def dense(self) -> bool:
+        """Had a term more inputs that are not zero than are worth a list?"""
+        return any(one.inputs.dense.any() for one in self.summands if isinstance(one.inputs, Inputs))
+
+    def begin(self, kernel: outer.Gathered, steps: int) -> None:
+        """Make ready to list the rows of `steps` steps for a kernel."""
+        replicas, _, posts, pres = self.synaptic.size
+        for k, one in enumerate(self.summands):
+            kernel.set(K=steps)
+            if isinstance(one.inputs, Total):
+                one.inputs.set(K=one.f.numel() // (replicas * posts), rows_at=one.f.data_ptr())
+                kernel.set(**{f"rows{k}": one.inputs.total.ctypes.data})
+                continue
+            assert one.pre is not None
+            rows = one.pre.rows.view(replicas, -1, pres)
+            count = rows.shape[1] * pres
+            large = self.synaptic.kind == "dense" and pres > 1 and count * replicas * posts >= MATRIX_PRODUCT
+            lists = one.inputs.begin(rows, int(FEW * count) if large else count)
+            kernel.set(**{f"{name}{k}": value for name, value in lists.items()}, **{f"rows{k}": one.f.data_ptr()})
+
+    def __call__(self, clock: int, start: Tensor | None, made: bool, count: int, earlier: int) -> Tensor:
+        """The new weight, if the change is `made`; else the change. It begins with `start`, which is written to.
+
+        The inputs have been listed; `clock` is the phase's last step.
+        """
         kernel, weight = self.kernel, self.weight
         targets = {} if start is None else {"g": start}
-        keeps = [self._inputs(k, targets) for k in range(len(self.summands))]
-        result = torch.empty_like(weight)
+        for name, product in self._dense_products():
+            targets[name] = targets[name] + product if name in targets else product
+        result = torch.from_numpy(room(weight.shape, self.synaptic.weight.dtype))
         for name in kernel.targets:
-            self._target(name, targets.get(name), None if made or name != "g" else result)
+            self._target(kernel, name, targets.get(name), None if made or name != "g" else result)
         mean = self.synaptic.rule.accumulate == "mean"
-        kernel.set(K=steps, due=made, earlier=earlier, steps=count if mean else 1, out_at=result.data_ptr())
-        run_shares(self.table, 0, 1, [(0, self.synaptic.size[0], j0, j1) for *_, j0, j1 in self._parts()])
-        del keeps  # the kernel knows addresses only
+        kernel.set(due=made, earlier=earlier, steps=count if mean else 1, out_at=result.data_ptr())
+        kernel.made.begin(clock, 1)
+        parts = shares_of(1, self.synaptic.size[3], self.synaptic.weight.size, True)
+        run_shares(self.table, clock, clock + 1, [(0, self.synaptic.size[0], j0, j1) for *_, j0, j1 in parts])
         return result if made else targets.get("g", result)
 
-    def _inputs(self, k: int, targets: dict[str, Tensor]) -> Any:
-        """Tell the kernel where the inputs of a term are listed, or form its product here."""
-        one, kernel = self.summands[k], self.kernel
-        replicas, _, posts, pres = self.synaptic.size
-        if one.pre is None:
-            total = one.f.sum((1, 2))
-            kernel.set(**{f"rows{k}": total.data_ptr()})
-            return total
-        rows = one.pre.rows.view(replicas, -1, pres)
-        large = self.synaptic.kind == "dense" and pres > 1 and rows.numel() * posts >= MATRIX_PRODUCT
-        most = int(FEW * rows.numel()) if large else rows.numel()
-        *lists, few, begin_at, where_at, given_at = outer.listing(rows.numpy(), most)
-        if not few:
-            name = f"s{k}" if kernel.gains[k] else "g"
-            product = torch.bmm(rows.transpose(1, 2), one.f.view(replicas, -1, posts))
-            targets[name] = targets[name] + product if name in targets else product
-        kernel.set(**{
-            f"begin{k}": begin_at, f"where{k}": where_at, f"given{k}": given_at, f"rows{k}": one.f.data_ptr(),
-        })  # fmt: skip
-        return lists
+    def begin_series(self, steps: int, weight: Array, count: int, earlier: int) -> None:
+        """Batches follow each other, and `weight` is changed in place after each."""
+        kernel = self.in_place
+        self.begin(kernel, steps)
+        for name in kernel.targets:
+            self._target(kernel, name, None, None)
+        mean = self.synaptic.rule.accumulate == "mean"
+        kernel.set(whole=1, due=1, earlier=earlier, steps=count if mean else 1, w_at=weight.ctypes.data)
 
-    def _target(self, name: str, given: Tensor | None, result: Tensor | None) -> None:
+    def _dense_products(self) -> Iterator[tuple[str, Tensor]]:
+        """The products of terms that have too many inputs for lists (which are then empty), by target."""
+        replicas, _, posts, pres = self.synaptic.size
+        for k, one in enumerate(self.summands):
+            if not isinstance(one.inputs, Inputs) or not one.inputs.dense.any():
+                continue
+            assert one.pre is not None
+            rows = one.pre.rows.view(replicas, -1, pres)
+            product = torch.bmm(rows.transpose(1, 2), one.f.view(replicas, -1, posts))
+            one.inputs.pointer[...] = 0
+            yield f"s{k}" if self.kernel.gains[k] else "g", product
+
+    def _target(self, kernel: outer.Gathered, name: str, given: Tensor | None, result: Tensor | None) -> None:
         """Where a target lies: in an array that holds something already, in the result, or in a row of each share."""
         _, _, posts, pres = self.synaptic.size
         sparse = self.synaptic.kind == "sparse"
@@ -109,7 +150,13 @@ class Product:
             array = self.single[name]
         whole = given is not None or result is not None
         row, step = (0, 0) if sparse else (pres * posts, posts)
-        self.kernel.set(**{
+        kernel.set(**{
             f"{name}_at": array.data_ptr(), f"{name}_r": row, f"{name}_j": step if whole else 0,
             f"{name}_b": 0 if whole else step, f"{name}_fresh": given is None,
         })  # fmt: skip
+
+
+def inputs(dtype: str, synaptic: Synaptic, pre: Kept | None) -> Inputs | Total:
+    """What brings the inputs of a term in order."""
+    replicas, _, posts, pres = synaptic.size
+    return Total(dtype, replicas, posts) if pre is None else Inputs(dtype, replicas, pres)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -172,6 +173,7 @@ def lanes_of(units: int, threads: int) -> int:
     return min(LANES, threads) if units >= PARALLEL_UNITS and OFFER else 1
 
 
-def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+@cache
+def _parts(count: int, parts: int) -> tuple[tuple[int, int], ...]:
     edges = [count * part // parts for part in range(parts + 1)]
-    return list(pairwise(edges))
+    return tuple(pairwise(edges))

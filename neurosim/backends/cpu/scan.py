@@ -16,7 +16,6 @@ import torch
 
 from neurosim.backends.cpu.blocks import Blocks
 from neurosim.backends.cpu.gathered import tensors_of
-from neurosim.backends.cpu.rooms import Rooms
 from neurosim.backends.cpu.writer import Kernel, Writer
 from neurosim.backends.derivative import Pullback
 from neurosim.backends.gradient.step import Arriving, StepThroughTime
@@ -24,13 +23,12 @@ from neurosim.types import Tensor
 
 
 class Scan(StepThroughTime):
-    """A step through time as compiled loops; `rooms` has the memory of its sequences."""
+    """A step through time as compiled loops."""
 
     forms_products: ClassVar[bool] = True
 
     def __init__(self, dtype: str, model: Any, constants: tuple[Any, ...], units: int, states: int, ports: int):
         super().__init__(dtype, model, constants, units, states, ports)
-        self.rooms = Rooms()
         self._kernels: dict[Any, Kernel] = {}
 
     def __call__(

@@ -34,8 +34,6 @@ def why_not(builder: Builder, program: Program, state: State, rest: bool) -> str
     """
     if not program.compiled:
         return "torch carries out a part of each step"
-    if builder.late:
-        return "changes are formed at the end of each batch"
     if builder.early:
         return "inputs are multiplied ahead, batch by batch"
     if builder.remembering or any(rule.modulator.tau is not None for _, _, rule in builder.broadcasts):
@@ -44,9 +42,7 @@ def why_not(builder: Builder, program: Program, state: State, rest: bool) -> str
         return "torch makes the updates"
     if any(state.learned["change"].values()):
         return "a change of weights is waiting"
-    kept = state.activity["eligibility"]
-    sparse = any(plastic.synapses.kind == "sparse" and plastic.name in kept for plastic in builder.plastic)
-    return "eligibilities of edges are cleared between batches" if rest and sparse else ""
+    return next((reason for plastic in builder.plastic if (reason := plastic.alone(state, rest))), "")
 
 
 def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
@@ -74,8 +70,10 @@ def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
         whole.run(state.clock, steps, shares, state.clock + steps, lanes_of(simulator.units_in_all, threads))
         clock = state.clock + steps
         builder.spread()
-        for plastic in builder.plastic:
-            plastic.end_series(learned, turns, phase.steps)
+        if not all(plastic.end_series(learned, turns, phase.steps) for plastic in builder.plastic):
+            for plastic in builder.plastic:  # nothing of it counts: the state that it began with is as it was
+                plastic.delivery.forget()
+            return None
         activity = {**builder.work.store(state.activity, clock), "eligibility": builder.kept()}
     return State({"batch": batch, **activity}, learned, clock)
 
@@ -84,7 +82,7 @@ def _whole(simulator: Cpu, builder: Builder, program: Program, rest: bool) -> Pr
     """The program of a phase with what has to be done before and after each batch."""
     if rest not in builder.series:
         before = list(_restarts(simulator, builder)) if rest else []
-        after = [kernel for plastic in builder.plastic for kernel in plastic.apply.values()]
+        after = [kernel for plastic in builder.plastic for kernel in plastic.closing()]
         builder.series[rest] = Program([*before, *program.operations, *after])
     return builder.series[rest]
 
@@ -103,7 +101,6 @@ def _restarts(simulator: Cpu, builder: Builder) -> Iterator[Kernel]:
     for lists in work.listed.values():
         yield restart_lists(dtype, batch, lists)
     for plastic in builder.plastic:
-        for synaptic in plastic.synaptic.values():
-            for memory in synaptic.memories:
-                whole = memory.reshape(1, *work.size, -1)
-                yield kernels.restart(dtype, (batch, whole.shape[-1]), whole, None)
+        for memory in plastic.remembered():
+            whole = memory.reshape(1, *work.size, -1)
+            yield kernels.restart(dtype, (batch, whole.shape[-1]), whole, None)
