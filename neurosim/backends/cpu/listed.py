@@ -183,7 +183,7 @@ def dense_row(dtype: str, fresh: bool) -> Any:
     """
     real, reals, size = np.dtype(dtype).type, REALS[dtype], np.dtype(dtype).itemsize
     lanes, width = LINE // size, REGISTERS * LINE // size
-    whole = sums(given="by pre", fresh=fresh)
+    whole, wide = (sums(k, given="by pre", fresh=fresh) for k in (REGISTERS, 2 * REGISTERS))
     one, two, three, four = (sums(k, partial=True, given="by pre", fresh=fresh) for k in (1, 2, 3, 4))
 
     @numba.njit(error_model="numpy")
@@ -197,7 +197,10 @@ def dense_row(dtype: str, fresh: bool) -> Any:
                 listed[u(count)] = j
                 count += 1
         pitch, rest = posts * size, posts % width
-        for p in range(0, posts - rest, width):
+        both = posts - posts % (2 * width)
+        for p in range(0, both, 2 * width):
+            wide(kind, weights + p * size, pitch, index, row, count, out + p * size, 0)
+        for p in range(both, posts - rest, width):
             whole(kind, weights + p * size, pitch, index, row, count, out + p * size, 0)
         begin, left = (posts - rest) * size, (rest - 1) % lanes + 1
         if rest > 3 * lanes:
