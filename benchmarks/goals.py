@@ -154,7 +154,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak is below `most` bytes (one own row), or the same for all own rows within `growth`."""
+    """The peak is below `most` bytes (one own row), or at most `growth` times that of the first, the shortest run."""
 
     key: str
     most: float | None = None
@@ -169,7 +169,7 @@ class Memory:
         shown = " / ".join(f"{peak:,}" for peak in peaks) + " MB"
         if self.most is not None:
             return Verdict(max(peaks) * 1e6 <= self.most, shown)
-        return Verdict(len(peaks) > 1 and max(peaks) <= self.growth * min(peaks), shown)
+        return Verdict(len(peaks) > 1 and max(peaks) <= self.growth * peaks[0], shown)
 
 
 @dataclass(frozen=True)
@@ -225,8 +225,8 @@ GOALS = (
          Below("reservoir", 200.0)),
     Goal("BioHSIC XOR, published protocol", "40 s on two threads", Below(two_threads("biohsic_original"), 40.0),
          "biohsic", "20 s", Below(two_threads("biohsic_original"), 20.0)),
-    Goal("memory over simulated time", "flat: the same peak within 2 % for four times the time", Memory("streamed"),
-         "memory"),
+    Goal("memory over simulated time", "flat: no more than 2 % above the peak of a quarter of the time",
+         Memory("streamed"), "memory"),
     Goal("CUBA 1,000,000 neurons", "runs within 16 GiB", Memory("cuba_1m", 16 * GIB), "cuba_1m"),
 )  # fmt: skip
 
@@ -250,8 +250,8 @@ LIMITS: dict[str, str | Callable[[Entries], str]] = {
     "linear": linear,
     "memory": "stretches of 100 ms are written before the next one begins; memory of their recordings is used again",
     "cuba_1m": "edges in 32 bits: 28 bytes per synapse at the peak",
-    "coba": "arithmetic: of 12 us a step, neurons take 10.4, in vectors of 512 bits; two divisions and an exponential "
-            "(1.3 ns) per neuron are most of it",
+    "coba": "arithmetic: of 11.4 us a step, neurons take 10.4, in vectors of 512 bits; two divisions and an "
+            "exponential (1.3 ns) per neuron are most of it",
     "stdp": "per step: 1,000 Poisson numbers 2.3 us, learning 2.8, delivery 1.5; 15 lists of 100 weights each "
             "are read and written",
     "dense": "T 100: the product of listed inputs is 18 to 23 us a step (11 where all weights lay in the first cache), "

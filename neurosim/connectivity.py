@@ -16,7 +16,9 @@ from neurosim.random import Stream
 from neurosim.types import Array, ConfigurationError, choice
 
 Shape = tuple[int, ...]
-DRAWN = 4_000_000  # pairs or edges drawn at once: all pairs of 100k neurons, or 100 M edges, would not fit
+DRAWN = (
+    2**16
+)  # pairs or edges drawn at once: they stay in the cache (4,000 x 4,000 pairs 1.2 s; 4 M at once 2.7 s, 1 GB)
 
 
 class Connectivity(Protocol):

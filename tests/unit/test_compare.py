@@ -196,6 +196,7 @@ def test_other_goals(scripts):
         "a": entry(row("o", 1.2, own=True), limit=1.0), "big": entry(row("o", 6.0, own=True, peak=17_000)),
         "w, 2 threads": threaded(1.6, 2.0), "same, 2 threads": threaded(1.01, 1.0),
         "slow, 2 threads": threaded(1.6, 1.5), "alone, 2 threads": entry(row("o", 9.0, own=True), clock="wall"),
+        "shrinks": entry(row("1 s", 1.0, own=True, peak=500), row("4 s", 1.0, own=True, peak=400)),
         "flat": entry(row("1 s", 1.0, own=True, peak=400), row("4 s", 1.0, own=True, peak=401)),
         "grows": entry(row("1 s", 1.0, own=True, peak=400), row("4 s", 1.0, own=True, peak=500)),
     }  # fmt: skip
@@ -213,6 +214,7 @@ def test_other_goals(scripts):
         (goals.Linear({"a": 1_000_000, "big": 1_000_000}, 2.0), "missed: 1.2 / 6.0 us per neuron and simulated second"),
         (goals.Memory("flat"), "reached: 400 / 401 MB"),
         (goals.Memory("grows"), "missed: 400 / 500 MB"),
+        (goals.Memory("shrinks"), "reached: 500 / 400 MB"),
         (goals.Memory("big", 16e9), "missed: 17,000 MB"),
         (goals.Memory("big", 18e9), "reached: 17,000 MB"),
     ):
