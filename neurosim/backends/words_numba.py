@@ -18,8 +18,12 @@ from neurosim.backends.elementary import exponential, hyperbolic_tangent, select
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """numba's nopython mode with IEEE arithmetic (no fast-math) and division by zero as in NumPy."""
-    return numba.njit(function, error_model="numpy", fastmath=False)
+    """numba's nopython mode with IEEE arithmetic (no fast-math) and division by zero as in NumPy.
+
+    Always part of the kernel that calls it: functions that one source makes for several parameters (surrogates, ways of
+    integration) have one name, and of two kernels from the cache the second would call the first one's.
+    """
+    return numba.njit(function, error_model="numpy", fastmath=False, forceinline=True)
 
 
 def literal(dtype: str) -> Callable[[Any], Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from neurosim.backends.cpu.kernels import dense
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.schedule import table
+from neurosim.backends.cpu.wires import dense
 from neurosim.backends.cpu.writer import Buffer
 
 REPLICAS, BATCH = 2, 3
@@ -46,3 +51,23 @@ def test_a_weight_without_an_input_reaches_nobody():
     kernel = dense("float32", (1, 70, 20), buffer(x), 0, weight, None, out, True)  # a table knows addresses only
     drive(table([kernel]), 0, 1, 0, 1, 0, 1)
     assert (out.array == 1.0).all()
+
+
+def test_kernels_of_another_process(tmp_path):
+    """Kernels are kept between processes, each of which makes its first ones in an order of its own."""
+    code = "from test_cpu_dense import kinds; kinds({order}); print('done')"
+    for order in ("None", "-1"):
+        found = subprocess.run(
+            [sys.executable, "-c", code.format(order=order)],
+            env={**os.environ, "NEUROSIM_CACHE": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)},
+            capture_output=True,
+            text=True,
+        )
+        assert found.stdout.strip() == "done", found.stderr
+
+
+def kinds(order):
+    """Two kinds of kernels that the first process makes, and two more; the second takes them in the other order."""
+    every = [("float32", True), ("float64", True), ("float32", False), ("float64", False)]
+    for dtype, first in (every if order is None else every[::order])[: 2 if order is None else 4]:
+        test_sums_of_a_row(dtype, first, 70, 20)

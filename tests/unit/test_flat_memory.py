@@ -32,7 +32,7 @@ def network():
 def held():
     """Bytes of Python, of NumPy and of torch that something still refers to."""
     gc.collect()
-    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.layout is torch.strided]
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     return tracemalloc.get_traced_memory()[0] + sum(storages.values())
 

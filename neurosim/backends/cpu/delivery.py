@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu import wires
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.rooms import room
@@ -202,13 +202,13 @@ class Delivery:
         shape = batch, synapses.post.units, synapses.pre.units
         if self.by_post:
             lists = work.lists(self.source)
-            return [kernels.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)]
+            return [wires.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)]
         source = work.buffer(self.source)
         if synapses.kind == "one_to_one":
-            return [kernels.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
+            return [wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
-        return [kernels.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+        return [wires.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
 
     def _by_edges(self, out: Buffer, first: bool) -> list[Kernel]:
         """One kernel per delay."""

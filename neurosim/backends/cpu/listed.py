@@ -186,7 +186,9 @@ def dense_row(dtype: str, fresh: bool) -> Any:
     whole, wide = (sums(k, given="by pre", fresh=fresh) for k in (REGISTERS, 2 * REGISTERS))
     one, two, three, four = (sums(k, partial=True, given="by pre", fresh=fresh) for k in (1, 2, 3, 4))
 
-    @numba.njit(error_model="numpy")
+    # Part of the kernel itself: a function of its own would have the same name for every dtype, and a kernel from the
+    # cache would call the one that another process had made first.
+    @numba.njit(error_model="numpy", forceinline=True)
     def row_product(weights, pres, posts, row, index, out):  # type: ignore[no-untyped-def]
         u, kind, count, tail = np.uint64, real(0), 0, pres - pres % lanes
         inputs, listed = numba.carray(reals(row), (1,)), numba.carray(indices(index), (1,))
