@@ -73,4 +73,4 @@ def test_what_waits_is_bounded(monkeypatch):
 def test_arrays_begin_with_a_line(shape):
     array = room(shape, "float64")
     assert (array.shape, array.dtype) == (shape, np.float64)
-    assert array.ctypes.data % LINE == 0
+    assert array.ctypes.data % LINE == 0 or array.size == 0  # an empty one has no place
