@@ -11,7 +11,7 @@ import torch
 from backends import DT, agree, both, leaves
 
 from neurosim.backends import compile
-from neurosim.backends.cpu import build, program, schedule, series, tiles
+from neurosim.backends.cpu import build, schedule, series, tiles
 from neurosim.backends.cpu.team import Pace, Team
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.connectivity import EdgeList, FixedInDegree, FixedProbability, OneToOne
@@ -31,7 +31,8 @@ def small_parts(monkeypatch):
     """Parts of 64 neurons, and threads for any network."""
     monkeypatch.setattr(tiles, "SIZE", 64)
     monkeypatch.setattr(build, "STORED", 64)
-    monkeypatch.setattr(program, "PARALLEL_UNITS", 0)
+    monkeypatch.setattr(build, "WIPED", 16)
+    monkeypatch.setattr(tiles, "SHARED", 0)
     tiles.bounds.cache_clear()
     yield
     tiles.bounds.cache_clear()

@@ -5,6 +5,7 @@ record.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from neurosim.types import Array, Tensor
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
 
+WIPED = 1024  # units of a part from which its ports are wiped where something arrived; below, all are set to zero
 STORED = 1024  # units below which a population's spikes are stored beside their list: cheaper than restoring them
 
 
@@ -88,6 +90,7 @@ class Builder:
         self.collected: set[str] = set()  # labels whose units that are not zero are listed
         self.listed_only: list[str] = []  # of these, those that have no other reader: their values are not stored
         self.filled: set[str] = set()  # ports at which something has arrived
+        self.wiped: set[str] = set()  # ports that are zero before and after a population's step
         self.moment: WorkMoment | None = None
         self.context: Context
         self.learned: dict[str, Any]
@@ -188,9 +191,10 @@ class Builder:
             - {f"{name}.{s.port}" for s in arriving}
             - self.wanted
         )
+        self.wiped |= {port for port in self._listed_ports(name, arriving) if port not in given}
         for synapses in arriving:
             port = f"{name}.{synapses.port}"
-            self._deliver(synapses, port, first=port not in self.filled)
+            self._deliver(synapses, port, first=port not in self.filled | self.wiped)
             self.filled.add(port)
         for port, drives in given.items():
             if port in alone and port in cell.ports:
@@ -220,6 +224,10 @@ class Builder:
             model, bounds = self.plan.neurons[name], self.work.bounds(cell.units)
             ends = states, inputs, draws, outputs, bounds, lists, remembered
             self.result.add(kernels.integrate(self.dtype, model, constants, size, *ends))
+        for synapses in arriving:
+            port = f"{name}.{synapses.port}"
+            for kernel in self.deliveries[synapses.name].wipes(self._port(port)) if port in self.wiped else ():
+                self.result.add(kernel)
         if cell.lateral is not None:
             self._lateral(name)
         for own in simulator.releases:
@@ -233,7 +241,20 @@ class Builder:
         if all that arrives at the population can be run so.
         """
         passes = self._passes(port.partition(".")[0]) and port not in self.wanted
-        return self.work.passing(port) if passes else self.work.buffer(port)
+        wiped = "|wiped" if port in self.wiped else ""  # others are not zero when a part is done with them
+        return self.work.passing(port + wiped) if passes else self.work.buffer(port)
+
+    def _listed_ports(self, name: str, arriving: list[Synapses]) -> set[str]:
+        """Ports that stay zero but for what listed spikes bring: what they brought is wiped away, part by part. That
+        pays where the ports of a part do not stay in the first cache.
+        """
+        found = {f"{name}.{synapses.port}" for synapses in arriving}
+        for synapses in arriving:
+            port, delivery = f"{name}.{synapses.port}", self.deliveries[synapses.name]
+            if not (delivery.by_events and delivery.parted and delivery.bias is None and self._port(port).passing):
+                found.discard(port)
+        bounds = self.work.bounds(self.work.width(name))
+        return found if max(stop - start for start, stop in pairwise(bounds)) >= WIPED else set()
 
     def _passes(self, name: str) -> bool:
         """Do deliveries and neurons follow each other on every part? What reads this step's values may only be first:

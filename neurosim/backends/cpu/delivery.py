@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu import wires
-from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse
+from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse, wipe
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.workspace import Workspace
@@ -226,6 +226,12 @@ class Delivery:
             ends = self.post, self.weight, bias, out, fresh, bounds
             self.made.append(sparse(str(work.dtype), shape, source, level, *ends))
         return self.made
+
+    def wipes(self, out: Buffer) -> list[Kernel]:
+        """The kernels that leave a port zero to which `kernels` added along listed edges."""
+        shape = self.work.size[1], self.synapses.post.units, self.synapses.pre.units
+        dtype, source = str(self.work.dtype), self.work.lists(self.source)
+        return [wipe(dtype, shape, source, level, self.post, out, self.edges.bounds) for level in self.levels]
 
     def _gathering(self, shape: tuple[int, int, int], out: Buffer, first: bool) -> list[Kernel]:
         assert self.weight is not None

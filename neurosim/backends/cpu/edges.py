@@ -156,6 +156,48 @@ def sparse(
     return writer.done()
 
 
+def wipe(
+    dtype: str,
+    size: tuple[int, int, int],
+    lists: Lists,
+    level: Level,
+    post: Array,
+    out: Buffer,
+    bounds: tuple[int, ...],
+) -> Kernel:
+    """o_post = 0 again along the edges by which `sparse` has added to it, or everywhere where they are many.
+
+    A core's first cache holds 48 kB, the ports of a part 64: zeros stored to all of them in every step cost 0.21 of
+    the 0.79 ns that a CUBA neuron takes.
+    """
+    writer = Writer(dtype)
+    writer.bounds, writer.units = bounds, size[1]
+    for name, value in zip("BPQ", size, strict=True):
+        writer.number(name, value)
+    parts = max(1, len(bounds) - 1)
+    writer.number("parts", parts)
+    writer.number("delay", level.delay)
+    edges = int(level.pointer[-1]) - int(level.pointer[0])
+    writer.number("most", size[1] * (len(level.pointer) - 1) // (4 * parts * max(1, edges)))
+    writer.array("start", level.pointer, "indices" if level.pointer.itemsize == 4 else "integers")
+    writer.array("post", post, "indices")
+    writer.rows()
+    writer.values("o", out, units="P")
+    name_lists(writer, lists, "delay")
+    writer.line("count = 0", 3)
+    writer.line("for s in range(lists):", 3)
+    writer.line("count += np.int64(listed[u(s)])", 4)
+    writer.line("if count > most:", 3)
+    writer.line("for n in range(n0, n1):", 4)
+    writer.line("o[u(n)] = real(0)", 5)
+    writer.line("continue", 4)
+    visit(writer, 3)
+    writer.line("own = (r * Q + np.int64(listed[u(lists + n)])) * parts + part", 5)
+    writer.line("for edge in range(np.int64(start[u(own)]), np.int64(start[u(own + 1)])):", 5)
+    writer.line("o[u(post[u(edge)])] = real(0)", 6)
+    return writer.done()
+
+
 def _visit_listed(writer: Writer, lists: Lists) -> None:
     name_lists(writer, lists, "delay")
     writer.scope["fetch"] = fetch

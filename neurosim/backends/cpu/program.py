@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from neurosim.backends.cpu import tiles
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.team import OFFER, Pace, Team, pool
@@ -25,7 +26,6 @@ from neurosim.types import Array
 Call = Callable[[int], None]  # of the clock
 Share = tuple[int, int, int, int]  # replicas r0..r1, rows b0..b1
 
-PARALLEL_UNITS = 8_192  # of one network, below which threads that meet in every step cost more than they bring
 PARALLEL_WORK = 20_000  # units x rows x steps below which threads cost more than they bring
 
 
@@ -170,7 +170,7 @@ def lanes_of(units: int, threads: int) -> int:
     """How many of `threads` share one network of that many units, if it is a single one: any number gives the same
     bits.
     """
-    return min(LANES, threads) if units >= PARALLEL_UNITS and OFFER else 1
+    return min(LANES, threads) if units >= tiles.SHARED and OFFER else 1
 
 
 @cache

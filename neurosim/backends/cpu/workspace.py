@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import aligned
+from neurosim.backends.cpu import aligned, tiles
 from neurosim.backends.cpu.edges import Edges
 from neurosim.backends.cpu.lists import Lists, empty
-from neurosim.backends.cpu.tiles import LANES, bounds
+from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.backends.moment import Moment
 from neurosim.backends.resolve import Synapses
@@ -29,6 +29,7 @@ class Workspace:
     def __init__(self, replicas: int, batch: int, units: dict[str, int], memories: dict[str, int], dtype: str):
         self.size, self.units, self.memories = (replicas, batch), units, memories
         self.dtype = np.dtype(dtype)
+        self._shared = sum(units.values()) >= tiles.SHARED
         self.buffers: dict[str, Buffer] = {}
         self.listed: dict[str, Lists] = {}
         self._passing: dict[str, Buffer] = {}
@@ -61,10 +62,10 @@ class Workspace:
 
     def bounds(self, units: int) -> tuple[int, ...]:
         """The parts of a population: several for one network and one row; else replicas or rows are the parts."""
-        return bounds(units) if self.size == (1, 1) else (0, units)
+        return tiles.bounds(units, self._shared) if self.size == (1, 1) else (0, units)
 
     def passing(self, label: str) -> Buffer:
-        """The place of a value that is used up where it is made, part by part of a population."""
+        """The place of a value that is used up where it is made, part by part of a population; zeros at first."""
         own = self.bounds(self.width(label))
         if len(own) == 2:
             return self.buffer(label)
