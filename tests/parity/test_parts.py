@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from itertools import pairwise
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 from backends import DT, agree, both, leaves
 
-from neurosim.backends import compile
-from neurosim.backends.cpu import build, schedule, series, tiles
+from neurosim.backends import State, compile
+from neurosim.backends.cpu import build, schedule, series, tiles, workspace
 from neurosim.backends.cpu.team import Pace, Team
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.connectivity import EdgeList, FixedInDegree, FixedProbability, OneToOne
@@ -32,6 +33,8 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(tiles, "SIZE", 64)
     monkeypatch.setattr(build, "STORED", 64)
     monkeypatch.setattr(build, "WIPED", 16)
+    monkeypatch.setattr(workspace, "LARGE", 16)
+    monkeypatch.setattr(tiles, "LEAST", 16)
     monkeypatch.setattr(tiles, "SHARED", 0)
     tiles.bounds.cache_clear()
     yield
@@ -225,6 +228,49 @@ def test_events_of_a_population_whose_products_are_formed_ahead():
     assert builders[0].early == ("w",)
     assert builders[0].listed_only == ["input.spike"]
     assert len(results[1][2]["input.spike"]) == given.sum()
+
+
+COUNTS = [
+    Probe("e", "refractory"),
+    Probe("i", "refractory", every=4, units=(3, 149)),
+    Probe("e", "spike", events=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("t_ref", "start", "dtype"),
+    [
+        (2.0, 0.0, "uint8"),
+        (200.0, 0.0, "uint16"),
+        (2.0, np.where(np.arange(300) == 7, 255.0, 0.0), "uint8"),
+        (2.0, np.where(np.arange(300) == 7, 256.0, 0.0), ""),
+        (2.0, Uniform(0.0, 6.0), ""),
+        (40000.0, 0.0, ""),
+    ],
+)
+@pytest.mark.parametrize("probes", [COUNTS, COUNTS[2:]], ids=["read", "unread"])
+def test_counts_are_kept_as_bytes_and_read_as_numbers(t_ref, start, dtype, probes):
+    """Steps of silence of many neurons lie in bytes, unless what a state holds is no count."""
+    net = recurrent()
+    cells = dataclasses.replace(CELL, t_ref=t_ref)
+    populations = [
+        one if one.name != "e" else dataclasses.replace(one, neuron=cells, initial={**one.initial, "refractory": start})
+        for one in net.populations
+    ]
+    phases = Phase("a", 60), Phase("b", 20, silent=("ie",))
+    results = both(Network(populations, net.projections, input="source", output="e"), phases, probes)
+    agree(results, 1e-9)
+    simulator, state, recording = results[1]
+    assert len(recording["e.spike"]) > 10
+    (work,) = simulator._workspaces.values()
+    assert work.state("e.refractory").array.dtype == (dtype or "float64")
+    assert work.state("e.v").array.dtype == "float64"
+    simulator.run(state, phases, probes)
+    changed = State(copy.deepcopy(state.activity), state.learned, state.clock)
+    changed.activity["state"]["e"]["refractory"][..., ::2] = 1.5  # nobody's count
+    expected = results[0][0].run(changed, phases, probes)
+    agree(((None, *expected), (None, *simulator.run(changed, phases, probes))), 1e-9)
+    assert work.state("e.refractory").array.dtype == "float64"
 
 
 def kernel(bounds=(), at_once=False, units=0):

@@ -28,7 +28,7 @@ ORDER = [
     ["backends.resolve", "backends.needs", "backends.plan", "backends.words_numba", "backends.words_triton"],
     ["backends.specialise"],
     ["backends.symbolic"],
-    ["backends.derivative"],
+    ["backends.derivative", "backends.whole"],
     ["backends"],
     ["learner", "storage", "checkpoint", "inspect", "interop", "figure", "recorded"],
     ["memory"],

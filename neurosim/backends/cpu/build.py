@@ -211,7 +211,9 @@ class Builder:
         ]
         draws = [self._noise(name, kind) for kind in self.plan.neurons[name].draws]
         states = [self.work.state(own) for own in cell.state_labels]
-        remembered = {k: self.work.buffer(own) for k, own in enumerate(cell.state_labels) if own in self.work.memories}
+        apart = {own for own in cell.state_labels if own in self.work.memories}
+        apart |= {own for own in cell.state_labels if own in self.work.counts and own in self.wanted}
+        remembered = {k: self.work.buffer(own) for k, own in enumerate(cell.state_labels) if own in apart}
         outputs = [self.work.buffer(own) if own in self.wanted else None for own in cell.outputs]
         if cell.lateral is not None:
             outputs[0] = self.work.buffer(f"{cell.outputs[0]}|raw")
@@ -248,13 +250,14 @@ class Builder:
         """Ports that stay zero but for what listed spikes bring: what they brought is wiped away, part by part. That
         pays where the ports of a part do not stay in the first cache.
         """
-        found = {f"{name}.{synapses.port}" for synapses in arriving}
+        found = {f"{name}.{synapses.port}" for synapses in arriving} - self.wanted
         for synapses in arriving:
             port, delivery = f"{name}.{synapses.port}", self.deliveries[synapses.name]
-            if not (delivery.by_events and delivery.parted and delivery.bias is None and self._port(port).passing):
+            if not (delivery.by_events and delivery.parted and delivery.bias is None):
                 found.discard(port)
         bounds = self.work.bounds(self.work.width(name))
-        return found if max(stop - start for start, stop in pairwise(bounds)) >= WIPED else set()
+        large = max(stop - start for start, stop in pairwise(bounds)) >= WIPED
+        return found if large and self._passes(name) else set()
 
     def _passes(self, name: str) -> bool:
         """Do deliveries and neurons follow each other on every part? What reads this step's values may only be first:

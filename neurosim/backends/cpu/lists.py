@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurosim.backends.cpu.machine import ANY_BIT, SCAN
+from neurosim.backends.cpu.machine import ANY_BIT, SCAN, bits, lowest
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
 FIRST_EVENT = "first"  # in the block of a recording: its first step
 BLOCK = 1024  # units integrated before they are looked at: their values (8 kB) are still in the first cache
+FLAGS = 4096  # the same where a byte says whether there is a spike; a multiple of SCAN
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,18 @@ def scan(writer: Writer, name: str, address: str, start: str, stop: str, depth: 
     _append(writer, name, depth + 3)
     writer.line(f"for n in range(whole, {stop}):", depth)
     _append(writer, name, depth + 1)
+
+
+def scan_flags(writer: Writer, name: str, start: str, stop: str, depth: int) -> None:
+    """The same for values that are 0 or 1, of which a row of bytes at the address `name` has that of `start` first."""
+    writer.scope |= {"bits": bits, "lowest": lowest}
+    writer.line(f"for some in range({start}, {stop}, {SCAN}):", depth)
+    writer.line(f"found = bits({name} + some - {start})", depth + 1)
+    writer.line("while found != u(0):", depth + 1)
+    writer.line("listed[u(parts + n0 + count)] = some + lowest(found)", depth + 2)
+    writer.line("held[u(n0 + count)] = real(1)", depth + 2)
+    writer.line("count += 1", depth + 2)
+    writer.line("found &= found - u(1)", depth + 2)
 
 
 def _append(writer: Writer, name: str, depth: int) -> None:

@@ -34,8 +34,8 @@ def _pointer(element: Any) -> Any:
     return pointer
 
 
-integers, indices, shorts, singles, doubles = (
-    _pointer(kind) for kind in (types.int64, types.int32, types.uint16, types.float32, types.float64)
+integers, indices, shorts, octets, singles, doubles = (
+    _pointer(kind) for kind in (types.int64, types.int32, types.uint16, types.uint8, types.float32, types.float64)
 )
 REALS = {"float32": singles, "float64": doubles}
 
@@ -63,6 +63,28 @@ def _any_bit(words: int) -> Any:
 
 SCAN = 64  # values looked at together
 ANY_BIT = {"float32": _any_bit(SCAN // 2), "float64": _any_bit(SCAN)}
+
+
+@intrinsic
+def bits(typing_context, address):  # type: ignore[no-untyped-def]
+    """Which of the `SCAN` bytes at an address are not zero, as the bits of a number."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        vector = ir.VectorType(ir.IntType(8), SCAN)
+        given = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", given, vector([0] * SCAN)), ir.IntType(SCAN))
+
+    return types.uint64(types.int64), generate
+
+
+@intrinsic
+def lowest(typing_context, number):  # type: ignore[no-untyped-def]
+    """The place of the lowest bit of a number that has one."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.uint64), generate
 
 
 @intrinsic

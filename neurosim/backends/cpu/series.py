@@ -49,6 +49,7 @@ def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
     """`phase`, whose rows are several batches, from `state`; None where it has to be run batch by batch."""
     batch, rows = simulator.batch(state), phase.batch
     tape = Tape(simulator.plan, (), simulator.learning)
+    simulator.make_room(state, batch)
     builder, program = simulator.program(phase, batch, tape)
     if rows is None or why_not(builder, program, state, rest):
         return None
@@ -94,10 +95,11 @@ def _restarts(simulator: Cpu, builder: Builder) -> Iterator[Kernel]:
     activity = simulator.fresh(State({"batch": batch}, {}, 0)).activity
     starts: dict[str, Tensor | None] = {**dict(work.entries(activity)), **dict.fromkeys(activity["history"])}
     for label, start in starts.items():
-        array = None if start is None else np.ascontiguousarray(start.numpy())
+        place = work.buffer(label).array
+        array = None if start is None else np.ascontiguousarray(start.numpy(), dtype=place.dtype)
         if array is not None and not array.any():
             array = None
-        yield kernels.restart(dtype, (batch, work.width(label)), work.buffer(label).array, array)
+        yield kernels.restart(dtype, (batch, work.width(label)), place, array)
     for lists in work.listed.values():
         yield restart_lists(dtype, batch, lists)
     for plastic in builder.plastic:

@@ -21,6 +21,7 @@ from neurosim.backends.plan import Plan
 from neurosim.backends.reference import Context, Reference
 from neurosim.backends.simulator import State
 from neurosim.backends.tape import Tape
+from neurosim.backends.whole import counts
 from neurosim.modulator import Decrease
 from neurosim.phase import Held, Phase, check_batches
 from neurosim.types import Array
@@ -57,8 +58,20 @@ class Cpu(Reference):
         if batch not in self._workspaces:
             units = {name: cell.units for name, cell in self.cells.items()} | {"": 1}
             units |= {released_by(name): self.plan.synapses[name].pre.units for name in self.releases}
-            self._workspaces[batch] = Workspace(self.plan.replicas, batch, units, self.memories, self.dtype_name)
+            lanes = lanes_of(self.units_in_all, torch.get_num_threads())
+            made = Workspace((self.plan.replicas, batch), units, self.memories, self.dtype_name, lanes)
+            for name, cell in self.cells.items():
+                if made.large(name):
+                    neuron = self.plan.neurons[name]
+                    found = counts(neuron.step, len(neuron.states), neuron.constants(self.plan.dt))
+                    made.counts |= {cell.state_labels[place]: dtype for place, dtype in found.items()}
+            self._workspaces[batch] = made
         return self._workspaces[batch]
+
+    def make_room(self, state: State, batch: int) -> None:
+        """Where counts that somebody has set are none, keep them as reals from now on."""
+        if self._workspace(batch).widen(state.activity):
+            self._programs.clear()  # they know the old places
 
     def program(self, phase: Phase, batch: int, tape: Tape) -> tuple[Builder, Program]:
         """The program of a phase; the same for all phases of the same kind."""
@@ -110,6 +123,7 @@ class Cpu(Reference):
             return gradient.run(self, self._scans, state, phase, tape, trial_end)
         batch = self.batch(state)
         learned = self.learning.begin(state.learned, [])
+        self.make_room(state, batch)
         builder, program = self.program(phase, batch, tape)
         with torch.no_grad(), threads_for(program) as threads:
             context = Context(self, phase, batch, state.clock, trial_end, learned)

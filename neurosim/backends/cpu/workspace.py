@@ -6,6 +6,7 @@ and so is the one that comes out: `run` stays a pure function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -20,16 +21,28 @@ from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.backends.moment import Moment
 from neurosim.backends.resolve import Synapses
-from neurosim.types import Tensor
+from neurosim.types import Array, Tensor
+
+LARGE = 2048  # units of all rows of a population from which counts lie in bytes: 100,000 CUBA neurons gain a quarter
+COUNT = "|count"  # ends the label of such a place
+
+
+def _fits(values: Array, dtype: str) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((values.astype(dtype) == values).all())
 
 
 class Workspace:
     """Buffers by label for `batch` rows, made when they are first asked for."""
 
-    def __init__(self, replicas: int, batch: int, units: dict[str, int], memories: dict[str, int], dtype: str):
-        self.size, self.units, self.memories = (replicas, batch), units, memories
+    def __init__(
+        self, size: tuple[int, int], units: dict[str, int], memories: dict[str, int], dtype: str, lanes: int = 1
+    ):
+        """`size` is (replicas, rows); `lanes` threads may share the network."""
+        self.size, self.units, self.memories = size, units, memories
         self.dtype = np.dtype(dtype)
-        self._shared = sum(units.values()) >= tiles.SHARED
+        self.counts: dict[str, str] = {}  # states that stay whole numbers from 0 on, and the type that holds them
+        self._lanes = lanes
         self.buffers: dict[str, Buffer] = {}
         self.listed: dict[str, Lists] = {}
         self._passing: dict[str, Buffer] = {}
@@ -47,7 +60,8 @@ class Workspace:
         """The place of a value, with a slot for this step and for every step that is remembered."""
         if label not in self.buffers:
             slots = self.memories.get(label, 0) + 1
-            self.buffers[label] = Buffer(aligned.zeros((slots, *self.size, self.width(label)), self.dtype))
+            dtype = self.counts.get(label.removesuffix(COUNT), self.dtype) if label.endswith(COUNT) else self.dtype
+            self.buffers[label] = Buffer(aligned.zeros((slots, *self.size, self.width(label)), dtype))
         return self.buffers[label]
 
     def state(self, label: str) -> Buffer:
@@ -56,16 +70,30 @@ class Workspace:
 
     def _state(self, label: str) -> str:
         """The label of a state's place. Where past values are remembered it is not theirs: before the first step
-        nothing has arrived, but there is a state.
+        nothing has arrived, but there is a state. Nor is that of a count what others read.
         """
+        if label in self.counts:
+            return label + COUNT
         return f"{label}|state" if label in self.memories else label
+
+    def large(self, name: str) -> bool:
+        """Are a population's states so many that they do not stay in the first cache?"""
+        return math.prod(self.size) * self.units[name] >= LARGE
+
+    def widen(self, activity: dict[str, Any]) -> bool:
+        """Forget the counts of an activity that hold something else, and say so: kernels know the old places."""
+        found = {f"{name}.{state}": value for name, own in activity["state"].items() for state, value in own.items()}
+        others = [label for label, dtype in self.counts.items() if not _fits(found[label].numpy(), dtype)]
+        for label in others:
+            del self.counts[label]
+        return bool(others)
 
     def bounds(self, units: int) -> tuple[int, ...]:
         """The parts of a population: several for one network and one row; else replicas or rows are the parts."""
-        return tiles.bounds(units, self._shared) if self.size == (1, 1) else (0, units)
+        return tiles.bounds(units, self._lanes) if self.size == (1, 1) else (0, units)
 
     def passing(self, label: str) -> Buffer:
-        """The place of a value that is used up where it is made, part by part of a population; zeros at first."""
+        """The place of a value that is used up where it is made, part by part of a population."""
         own = self.bounds(self.width(label))
         if len(own) == 2:
             return self.buffer(label)
@@ -130,7 +158,7 @@ class Workspace:
         """The activity before step `clock`, in the structure of `activity`, copied."""
 
         def kept(label: str, step: int) -> Tensor:
-            return self.view(label, step).clone()
+            return self.view(label, step).to(self.one.dtype, copy=True)
 
         last = clock - 1
         return {

@@ -19,6 +19,7 @@ from neurosim.backends.specialise import for_numba
 from neurosim.surrogate import Surrogate
 from neurosim.types import Array
 
+COUNTS = {"uint8": "octets", "uint16": "shorts"}  # types in which states are kept that are counts, and their pointers
 _ARGUMENTS = "block, t, r0, r1, b0, b1, n0, n1, part, lane"
 
 
@@ -96,7 +97,8 @@ class Writer:
         self.parts: list[str] = [dtype]
         self.scope: dict[str, Any] = {
             "carray": carray, "integers": machine.integers, "indices": machine.indices,
-            "shorts": machine.shorts, "u": np.uint64, "reals": machine.REALS[dtype], "real": self.real.type, "np": np,
+            "shorts": machine.shorts, "octets": machine.octets, "u": np.uint64, "np": np,
+            "reals": machine.REALS[dtype], "real": self.real.type,
         }  # fmt: skip
 
     # ---- arguments --------------------------------------------------------------------------------------------------
@@ -193,11 +195,13 @@ class Writer:
         if buffer.passing:
             self.number(f"{name}_width", buffer.array.shape[-1])
             offset = f"lane * {name}_width - n0"
-        self.row(name, f"{name}_at", offset)
+        self.row(name, f"{name}_at", offset, dtype=buffer.array.dtype)
 
-    def row(self, name: str, address: str, offset: str, depth: int = 3) -> None:
-        """`name` becomes the array of reals that starts `offset` reals behind an address."""
-        self.line(f"{name} = carray(reals({address} + ({offset}) * {self.real.itemsize}), (1,))", depth)
+    def row(self, name: str, address: str, offset: str, depth: int = 3, dtype: Any = None) -> None:
+        """`name` becomes the array of reals (of another `dtype`) that starts `offset` of them behind an address."""
+        kind = np.dtype(dtype or self.real)
+        pointer = COUNTS.get(kind.name, "reals")
+        self.line(f"{name} = carray({pointer}({address} + ({offset}) * {kind.itemsize}), (1,))", depth)
 
     def done(self) -> Kernel:
         """Compile (or find) the kernel."""
