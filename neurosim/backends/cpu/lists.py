@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurosim.backends.cpu.machine import ANY_BIT, SCAN, bits, lowest
+from neurosim.backends.cpu.machine import ANY_BIT, NOT_ZERO, SCAN, bits, lowest
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.types import Array
 
@@ -91,14 +91,22 @@ def visit(writer: Writer, depth: int) -> None:
 
 def scan(writer: Writer, name: str, address: str, start: str, stop: str, depth: int) -> None:
     """List the units of `start` to `stop` where `name` is not zero; unit 0 lies at `address`."""
-    writer.scope["any_bit"] = ANY_BIT[writer.dtype]
+    writer.scope |= {
+        "any_bit": ANY_BIT[writer.dtype],
+        "not_zero": NOT_ZERO[writer.dtype],
+        "lowest": lowest,
+    }
     writer.line(f"whole = {start} + ({stop} - {start}) // {SCAN} * {SCAN}", depth)
     writer.line(f"for some in range({start}, whole, {SCAN}):", depth)
     writer.line(f"if any_bit({address} + some * {writer.real.itemsize}):", depth + 1)
-    writer.line(f"for n in range(some, some + {SCAN}):", depth + 2)
+    writer.line(f"marked = not_zero({address} + some * {writer.real.itemsize})", depth + 2)
+    writer.line("while marked:", depth + 2)  # 15 of 1,000 units: 0.2 us, one by one 0.6
+    writer.line("n = some + lowest(marked)", depth + 3)
     _append(writer, name, depth + 3)
+    writer.line("marked &= marked - u(1)", depth + 3)
     writer.line(f"for n in range(whole, {stop}):", depth)
-    _append(writer, name, depth + 1)
+    writer.line(f"if {name}[u(n)] != real(0):", depth + 1)
+    _append(writer, name, depth + 2)
 
 
 def scan_flags(writer: Writer, name: str, start: str, stop: str, depth: int) -> None:
@@ -114,10 +122,9 @@ def scan_flags(writer: Writer, name: str, start: str, stop: str, depth: int) -> 
 
 
 def _append(writer: Writer, name: str, depth: int) -> None:
-    writer.line(f"if {name}[u(n)] != real(0):", depth)
-    writer.line("listed[u(parts + n0 + count)] = n", depth + 1)
-    writer.line(f"held[u(n0 + count)] = {name}[u(n)]", depth + 1)
-    writer.line("count += 1", depth + 1)
+    writer.line("listed[u(parts + n0 + count)] = n", depth)
+    writer.line(f"held[u(n0 + count)] = {name}[u(n)]", depth)
+    writer.line("count += 1", depth)
 
 
 def collect(dtype: str, size: tuple[int, int], source: Buffer, lists: Lists) -> Kernel:

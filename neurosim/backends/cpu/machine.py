@@ -65,6 +65,24 @@ SCAN = 64  # values looked at together
 ANY_BIT = {"float32": _any_bit(SCAN // 2), "float64": _any_bit(SCAN)}
 
 
+def _not_zero(real: Any) -> Any:
+    """A word in which bit k says whether value k of `SCAN` at an address is not zero."""
+
+    @intrinsic
+    def not_zero(typing_context, address):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            vector = ir.VectorType(real(), SCAN)
+            loaded = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()), align=4)
+            return builder.bitcast(builder.fcmp_unordered("!=", loaded, vector([0.0] * SCAN)), ir.IntType(64))
+
+        return types.uint64(types.int64), generate
+
+    return not_zero
+
+
+NOT_ZERO = {"float32": _not_zero(ir.FloatType), "float64": _not_zero(ir.DoubleType)}
+
+
 @intrinsic
 def bits(typing_context, address):  # type: ignore[no-untyped-def]
     """Which of the `SCAN` bytes at an address are not zero, as the bits of a number."""
