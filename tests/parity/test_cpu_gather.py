@@ -142,10 +142,11 @@ def test_the_layout_is_a_permutation_that_keeps_replicas_apart():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("units", [3, 8, 29])
+@pytest.mark.parametrize("units", [3, 32, 77])
 def test_uniform_numbers_have_the_bits_of_the_stream(dtype, units):
     stream, samples = Stream(7 + (11 << 32), "noise/x/uniform"), np.array([4, 2**32 - 1, 9])
-    out = Buffer(np.full((1, 2, 3, units), -1.0, dtype))
+    room = np.full(6 * units + 100, -1.0, dtype)
+    out = Buffer(room[: 6 * units].reshape(1, 2, 3, units))
     kernel = noise(dtype, "uniform", stream.key, (3, units), "ids", out, (0, units))
     kernel.feed("ids", np.broadcast_to(samples[None, :, None], (2, 3, 1)), 3)
     kernel.begin(2**31 + 5, 1)
@@ -153,11 +154,12 @@ def test_uniform_numbers_have_the_bits_of_the_stream(dtype, units):
     address = torch.arange(2)[:, None, None], torch.as_tensor(samples)[:, None], 2**31 + 5, torch.arange(units)
     expected = stream.uniform(*address, dtype=getattr(torch, dtype)).numpy()
     np.testing.assert_array_equal(out.array[0], expected)
+    assert (room[6 * units :] == -1.0).all(), "written behind the last unit"
 
 
 @pytest.mark.parametrize("kind", ["normal", "held_normal"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("units", [1, 16, 37])
+@pytest.mark.parametrize("units", [1, 32, 290])
 def test_normal_numbers_are_those_of_the_stream(dtype, units, kind):
     """Side by side and one by one they have the same bits, which differ from the stream's in the last places only."""
     stream, samples = Stream(7 + (11 << 32), "noise/x/normal"), np.array([4, 2**32 - 1, 9])

@@ -17,10 +17,11 @@ from neurosim.backends.cpu.lists import BLOCK, FLAGS, Lists, open_list, scan, sc
 from neurosim.backends.cpu.machine import SCAN
 from neurosim.backends.cpu.noise import BLOCK as TAKEN
 from neurosim.backends.cpu.noise import LANES as TOGETHER
-from neurosim.backends.cpu.noise import length, normal, pairs, share, uniform, uniforms
+from neurosim.backends.cpu.noise import length, normal, pairs, share, uniforms
 from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import COUNTS, Buffer, Kernel, Writer
 from neurosim.backends.whole import binary
+from neurosim.random import MASK
 from neurosim.types import Array
 
 INTEGER = {"float32": np.int32, "float64": np.int64}  # what a real becomes on its way to a byte
@@ -152,9 +153,9 @@ def noise(
     writer.bounds = bounds
     writer.number("k0", key[0])
     writer.number("k1", key[1])
+    writer.number("cut", MASK)  # for all that the compiler knows any number: see `_philox`
     writer.drive("samples_at", samples, True)
     writer.head.append("samples = carray(integers(samples_at), (1,))")
-    writer.scope["draw"] = uniform(dtype) if kind == "uniform" else normal(dtype)
     writer.parts.append(kind)
     writer.line("at = t")
     if kind == "held_normal":  # they lie where the first step has put them
@@ -163,27 +164,37 @@ def noise(
     writer.rows()
     writer.values("o", out)
     writer.line("sample = samples[u(b)]", 3)
-    many = f"n1 - (n1 - n0) % {TOGETHER}"  # the rest one by one
-    address = f"o_at + ((r * B + b) * N + n) * {writer.real.itemsize}"
     if kind == "uniform":
-        writer.scope["fill"] = uniforms(dtype)
-        writer.line(f"for n in range(n0, {many}, {TOGETHER}):", 3)
-        writer.line(f"fill({address}, u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
+        _uniforms(writer)
     else:
-        _normals(writer, many)
-    writer.line(f"for n in range({many}, n1):", 3)
-    writer.line("o[u(n)] = draw(u(n), u(at), u(sample), u(r), u(k0), u(k1))", 4)
+        _normals(writer)
     return writer.done()
 
 
-def _normals(writer: Writer, many: str) -> None:
+def _uniforms(writer: Writer) -> None:
+    """Vectors of them; of the last one as many as there are units left."""
+    writer.scope["fill"] = uniforms(writer.dtype)
+    writer.address("drawn_at", aligned.zeros((LANES, TOGETHER), writer.real))
+    size = writer.real.itemsize
+    ends = "u(at), u(sample), u(r), u(k0), u(k1), u(cut)"
+    writer.line(f"whole = n1 - (n1 - n0) % {TOGETHER}", 3)
+    writer.line(f"for n in range(n0, whole, {TOGETHER}):", 3)
+    writer.line(f"fill(o_at + ((r * B + b) * N + n) * {size}, u(n), {ends})", 4)
+    writer.line("if whole < n1:", 3)
+    writer.line(f"fill(drawn_at + lane * {TOGETHER * size}, u(whole), {ends})", 4)
+    writer.row("drawn", "drawn_at", f"lane * {TOGETHER} - whole", 4)
+    writer.line("for n in range(whole, n1):", 4)
+    writer.line("o[u(n)] = drawn[u(n)]", 5)
+
+
+def _normals(writer: Writer) -> None:
     """Block by block: the uniform numbers first, then loops of arithmetic over them."""
     writer.scope |= {"pairs": pairs, "length": length, "share": share, "doubles": machine.doubles}
     writer.address("drawn_at", aligned.zeros((LANES, 2, TAKEN), np.float64))
-    writer.line(f"for begin in range(n0, {many}, {TAKEN}):", 3)
-    writer.line(f"end, drawn = min(begin + {TAKEN}, {many}), drawn_at + lane * {16 * TAKEN}", 4)
+    writer.line(f"for begin in range(n0, n1, {TAKEN}):", 3)
+    writer.line(f"end, drawn = min(begin + {TAKEN}, n1), drawn_at + lane * {16 * TAKEN}", 4)
     writer.line(f"for n in range(begin, end, {TOGETHER}):", 4)
-    writer.line("pairs(drawn + (n - begin) * 8, u(n), u(at), u(sample), u(r), u(k0), u(k1))", 5)
+    writer.line("pairs(drawn + (n - begin) * 8, u(n), u(at), u(sample), u(r), u(k0), u(k1), u(cut))", 5)
     writer.line("radius = carray(doubles(drawn - begin * 8), (1,))", 4)
     writer.line(f"angle = carray(doubles(drawn - begin * 8 + {8 * TAKEN}), (1,))", 4)
     writer.line("for n in range(begin, end):", 4)
