@@ -6,6 +6,7 @@ import torch
 from backends import DT, agree, both, leaves
 
 from neurosim.backends import compile
+from neurosim.backends.cpu import learning
 from neurosim.backends.cpu.event_learning import dearer, fits
 from neurosim.constraint import Bounds
 from neurosim.factor import Trace, post, pre
@@ -17,7 +18,7 @@ from neurosim.random import Normal, Uniform
 from neurosim.recorder import Probe
 from neurosim.rule import Component, OfWeight, PerSynapse, Term, ThreeFactorRule
 from neurosim.rules.stdp import STDP
-from neurosim.transform import Rate
+from neurosim.transform import Annealed, Rate
 
 
 def network(rule, pres=11, posts=7, weight=None, rate=60.0, **settings):
@@ -36,11 +37,17 @@ def halved(w, high):
 
 
 X, Y = Trace(pre("spike"), 15.0), Trace(post("spike"), 25.0, read="before")
+AFTER = Trace(post("spike"), 25.0)
 GAINS = np.linspace(0.01, 0.05, 77).reshape(7, 11)
 RULES = {
     "numbers": {"terms": (Term(post("spike"), X, PerSynapse(0.05)), Term(Y, pre("spike"), PerSynapse(-0.04)))},
     "per synapse": {"terms": (Term(post("spike"), X, PerSynapse(GAINS)), Term(Y, pre("spike"), PerSynapse(-GAINS)))},
     "of the weight": {"terms": (Term(post("spike"), X, OfWeight(halved, (0.4,))), Term(Y, pre("spike")))},
+    "trace of now": {"terms": (Term(post("spike"), X, PerSynapse(0.05)), Term(AFTER, pre("spike"), PerSynapse(-0.04)))},
+    "slower and slower": {
+        "terms": (Term(post("spike"), X), Term(Y, pre("spike"), PerSynapse(-1.0))),
+        "transforms": (Rate(0.05), Annealed(30.0)),
+    },
     "both spike": {"terms": (Term(post("spike"), pre("spike"), PerSynapse(0.1)), Term(post("spike"), X))},
     "no pre spike": {"terms": (Term(post("spike"), X, PerSynapse(-0.02)),)},
     "third factor": {
@@ -56,6 +63,18 @@ def made(name):
     return ThreeFactorRule((Component(settings.pop("terms")),), constraints=(Bounds(0.0, 0.6),), name=name, **settings)
 
 
+# Whose changes by listed spikes are known before a step: without, and with a dendritic delay.
+KNOWN = {name: (True, True) for name in ("numbers", "per synapse", "of the weight", "slower and slower")}
+KNOWN |= {"trace of now": (False, True), "third factor": (False, False)}
+
+
+def delivering(simulator):
+    """Do deliveries learn, in programs where something learns?"""
+    rules = [plastic for builder, _ in simulator._programs.values() for plastic in builder.plastic]
+    (answer,) = {bool(plastic.delivering) for plastic in rules}
+    return answer
+
+
 def by_post(simulator):
     """Whether the last program's weights lie by post neuron."""
     builder, _ = list(simulator._programs.values())[-1]
@@ -65,7 +84,7 @@ def by_post(simulator):
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("delays", [(0.0, 0.0), (1.5, 1.0)])
 def test_weights_by_post_neuron_learn_what_the_reference_learns(name, delays):
-    wires = {"delay": delays[0], "dendritic_delay": delays[1]}
+    wires = {"delay": delays[0], "dendritic_delay": delays[1], "bias": name == "slower and slower"}
     signals = {"reward": torch.tensor([[[0.7]], [[-0.4]]])} if name == "third factor" else {}
     phases = (Phase("a", 90, signals=signals), Phase("b", 20, learn=False), Phase("c", 40, signals=signals))
     probes = [Probe("post", "spike"), Probe("wire", "weight", every=10)]
@@ -73,10 +92,29 @@ def test_weights_by_post_neuron_learn_what_the_reference_learns(name, delays):
     agree(results, 1e-11)
     assert results[1][2]["post.spike"].any()
     moved = results[1][1].learned["weight"]["wire"] - results[1][0].init(1).learned["weight"]["wire"]
-    assert (moved != 0).double().mean() > 0.8
+    assert (moved != 0).double().mean() > (0.5 if wires["bias"] else 0.8)
     simulator = results[1][0]
     assert not [reason for reason in simulator.uncompiled() if "wire" in reason and "learns" in reason]
     assert any(builder.deliveries["wire"].by_post for builder, _ in simulator._programs.values())
+    assert delivering(simulator) == KNOWN.get(name, (False, False))[delays[1] > 0]
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if any(known)])
+def test_a_delivery_that_learns_changes_no_bit(name, monkeypatch):
+    """Weights changed when they are read, and put right where a post neuron spikes: as when all is done at the end."""
+    net = network(made(name), dendritic_delay=1.0)
+    found = []
+    for learns in (True, False):
+        if not learns:
+            monkeypatch.setattr(learning, "known_early", lambda synaptic: False)
+        simulator = compile(net, DT, seed=5, backend="cpu", dtype="float32")
+        state, recording = simulator.run(simulator.init(1), (Phase("a", 300), Phase("b", 50)), [Probe("post", "spike")])
+        assert delivering(simulator) == learns
+        found.append((state, recording["post.spike"]))
+    assert found[0][1].sum() > 20
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    for (path, value), (_, other) in zip(leaves(found[0][0].learned), leaves(found[1][0].learned), strict=True):
+        assert torch.equal(value, other), path
 
 
 def test_the_layout_changes_no_bit_and_follows_the_spikes():

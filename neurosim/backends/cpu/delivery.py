@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from neurosim.backends.cpu import wires
+from neurosim.backends.cpu import aligned, wires
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse, wipe
 from neurosim.backends.cpu.gather import LANES, Layout, gathered, layout
 from neurosim.backends.cpu.rooms import room
@@ -53,6 +53,8 @@ class Delivery:
         self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
         self.weight: Array | None = None
         self.bias: Array | None = None
+        self.listed: tuple[Kernel, Buffer, bool] | None = None  # of weights by post neuron: what delivers, where to, and
+        # whether it is the first to arrive there
         self.homes: list[tuple[Array, int]] | None = None  # where kernels know the address of `weight`; see `find`
         if not self.reason:
             self.weight, self.bias = self._places()
@@ -85,7 +87,7 @@ class Delivery:
         synapses, replicas, dtype = self.synapses, self.work.size[0], self.work.dtype
         bias = np.zeros((replicas, synapses.post.units), dtype) if synapses.has_bias else None
         if self.by_post:
-            return np.zeros((replicas, synapses.post.units, synapses.pre.units), dtype), bias
+            return aligned.zeros((replicas, synapses.post.units, synapses.pre.units), dtype), bias
         if synapses.kind == "dense" and not self.transposed:
             return np.zeros((replicas, synapses.pre.units, synapses.post.units), dtype), bias
         if synapses.kind == "one_to_one" or self.transposed:
@@ -202,7 +204,9 @@ class Delivery:
         shape = batch, synapses.post.units, synapses.pre.units
         if self.by_post:
             lists = work.lists(self.source)
-            return [wires.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)]
+            kernel = wires.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)
+            self.listed = kernel, out, first
+            return [kernel]
         source = work.buffer(self.source)
         if synapses.kind == "one_to_one":
             return [wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]

@@ -10,11 +10,13 @@ counted, and where they do not, the next phase keeps its weights by pre neuron; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from neurosim.backends.cpu.lists import Lists, name_lists
+from neurosim.backends.cpu import machine
+from neurosim.backends.cpu.lists import Lists, name_lists, visit
 from neurosim.backends.cpu.plasticity import Synaptic, Text, begun, idle, spikes
-from neurosim.backends.cpu.writer import Kernel
+from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.resolve import Synapses
 from neurosim.constraint import Bounds
 from neurosim.factor import Factor, Field
@@ -22,6 +24,8 @@ from neurosim.rule import OfComponent, SynapseNoise, Term, ThreeFactorRule
 from neurosim.types import Array
 
 ENOUGH = 1000  # spikes after which it is decided
+TOGETHER = 4  # rows in which a listed spike is delivered at once
+ROW = "?"  # stands for the number of one of these
 
 
 def spiking(factor: Factor) -> bool:
@@ -52,11 +56,37 @@ def _has_spike(term: Term) -> bool:
     return (spiking(term.post) or spiking(term.pre)) and not isinstance(term.gain, OfComponent | SynapseNoise)
 
 
-def learn_from_list(dtype: str, synaptic: Synaptic, lists: Lists, visits: Array) -> Kernel:
+def learn_from_list(
+    dtype: str, synaptic: Synaptic, lists: Lists, visits: Array, replaced: Array | None = None
+) -> Kernel:
     """The kernel of a step of learning; `lists` are those of the pre neurons' spikes, and `visits [R, 2]` int64 counts
-    spikes of pre and of post neurons.
+    spikes of pre and of post neurons. `replaced`: the weights of listed spikes were changed when these were delivered.
     """
-    return _Listed(begun(dtype, synaptic), synaptic).by_list(lists, visits)
+    return _Listed(begun(dtype, synaptic), synaptic).by_list(lists, visits, replaced)
+
+
+def deliver_and_learn(
+    dtype: str, synaptic: Synaptic, lists: Lists, out: Buffer, bias: Array | None, first: bool, replaced: Array
+) -> Kernel:
+    """The kernel that delivers listed spikes, `o_i += sum_j w_ij x_j`, and changes the weights that it reads as if no
+    post neuron spiked in this step. `replaced` takes the old ones: where one spikes, the learning puts them back.
+    """
+    return _Listed(begun(dtype, synaptic), synaptic).with_delivery(lists, out, bias, first, replaced)
+
+
+def known_early(synaptic: Synaptic) -> bool:
+    """Is what a listed spike changes known before the step, where the post neuron does not spike?"""
+    pairs = [
+        (post, pre)
+        for posts, pres in zip(synaptic.posts, synaptic.pres, strict=True)
+        for post, pre in zip(posts, pres, strict=True)
+    ]
+    listed = [post for post, pre in pairs if pre.spikes and not post.spikes]
+    return (
+        bool(listed)
+        and all(post.early for post in listed)
+        and (synaptic.modulator is None or synaptic.modulator.early)
+    )
 
 
 def dearer(visits: Array, posts: int, pres: int) -> bool:
@@ -68,8 +98,9 @@ def dearer(visits: Array, posts: int, pres: int) -> bool:
 class _Listed(Text):
     """Weights `[R, P, Q]`, one row of a batch."""
 
-    def by_list(self, lists: Lists, visits: Array) -> Kernel:
-        writer, synaptic = self.writer, self.synaptic
+    def _named(self) -> tuple[list[list[str]], list[list[str]], str, dict[tuple[int, int], str]]:
+        """The names of post and pre factors, of the modulator and the gains."""
+        synaptic = self.synaptic
         post = [[self._place(one, "post") for one in terms] for terms in synaptic.posts]
         pre = [[self._place(one, "pre") for one in terms] for terms in synaptic.pres]
         m = self._place(synaptic.modulator, "post")
@@ -78,24 +109,79 @@ class _Listed(Text):
             for c, component in enumerate(self.rule.components)
             for k, term in enumerate(component.terms)
         }
-        fired, arrived = spikes(synaptic.posts, post), spikes(synaptic.pres, pre)
-        if arrived:
-            delay = next(place.delay for places in synaptic.pres for place in places if place.spikes)
-            names = lists, str(delay)
+        return post, pre, m, gain
+
+    def _delay(self) -> str:
+        """Steps after which a listed spike arrives."""
+        return str(next(place.delay for places in self.synaptic.pres for place in places if place.spikes))
+
+    def _factors(self, end: str, depth: int) -> None:
+        for name in self.rows[end]:
+            self.writer.row(name, f"{name}_at", f"r * {'P' if end == 'post' else 'Q'}", depth)
+
+    def with_delivery(self, lists: Lists, out: Buffer, bias: Array | None, first: bool, replaced: Array) -> Kernel:
+        writer, (post, pre, m, gain) = self.writer, self._named()
+        fired = spikes(self.synaptic.posts, post)
+        arrived = {name: "spike" for name in spikes(self.synaptic.pres, pre)}
+        writer.line("count = real(earlier + t - first)")
+        writer.place("o_at", out.array)
+        writer.address("replaced_at", replaced)
+        writer.line("for r in range(r0, r1):")
+        writer.line("b = 0", 2)
+        self._factors("post", 2)
+        name_lists(writer, lists, self._delay(), depth=2)
+        writer.row("o", "o_at", "r * P", 2)
+        writer.row("replaced", "replaced_at", "r * P * Q", 2)
+        _count(writer)
+        change = self._change(post, pre, m, gain, fired, ROW, arrived)
+        # Four rows at once, each of whose sums waits for itself only; their old weights lie side by side.
+        for many, begin, end in ((TOGETHER, "0", f"P - P % {TOGETHER}"), (1, f"P - P % {TOGETHER}", "P")):
+            writer.line(f"for n in range({begin}, {end}, {many}):", 2)
+            for name in ("w", *self.arrays):
+                writer.row(name, f"{name}_at", "(r * P + n) * Q", 3)
+            for k in range(many):
+                writer.line(f"total{k} = {'real(0)' if first else f'o[u(n + {k})]'}", 3)
+                for name in self.rows["post"]:
+                    writer.line(f"{name}_h{k} = {name}[u(n + {k})]", 3)
+            writer.line("place = n * arrived", 3)
+            visit(writer, 3, "l")
+            writer.line("j = u(listed[u(lists + l)])", 5)
+            writer.line("spike = held[u(l)]", 5)
+            for k in range(many):
+                writer.line(f"total{k} += w[j + u({k} * Q)] * spike", 5)
+                writer.line(f"replaced[u(place + {k})] = w[j + u({k} * Q)]", 5)
+            for k in range(many):
+                self._lines(f"i = j + u({k} * Q)", [line.replace(ROW, str(k)) for line in change], 5)
+            writer.line(f"place += {many}", 5)
+            for k in range(many):
+                writer.line(f"o[u(n + {k})] = total{k}", 3)
+        if bias is not None:
+            writer.array("bias", bias)
+            writer.line("for n in range(P):", 2)
+            writer.line("o[u(n)] += bias[u(r * P + n)]", 3)
+        return writer.done()
+
+    def by_list(self, lists: Lists, visits: Array, replaced: Array | None) -> Kernel:
+        writer, (post, pre, m, gain) = self.writer, self._named()
+        fired, arrived = spikes(self.synaptic.posts, post), spikes(self.synaptic.pres, pre)
         row = self._change(post, pre, m, gain, ())
         column = self._change(post, pre, m, gain, fired)
+        writer.scope["wide"] = machine.wide
+        writer.head.append("wide()")
         writer.line("count = real(earlier + t - first)")
         writer.line("every = t == full  # weights may start outside their bounds: all are visited once")
         writer.array("visits", visits, "integers")
         writer.line("for r in range(r0, r1):")
-        for end, units in (("post", "P"), ("pre", "Q")):
-            for name in self.rows[end]:
-                writer.row(name, f"{name}_at", f"r * {units}", 2)
+        self._factors("post", 2)
+        self._factors("pre", 2)
         if arrived:
             writer.line("b = 0", 2)
-            name_lists(writer, *names, depth=2)
-            writer.line("for s in range(lists):", 2)
-            writer.line("visits[u(2 * r)] += listed[u(s)]", 3)
+            name_lists(writer, lists, self._delay(), depth=2)
+            _count(writer)
+            writer.line("visits[u(2 * r)] += arrived", 2)
+        if replaced is not None:
+            writer.address("replaced_at", replaced)
+            writer.row("replaced", "replaced_at", "r * P * Q", 2)
         writer.line("for n in range(P):", 2)  # then columns: 15 entries of a row are in two pages, of a column in 15
         writer.line("h = u(n)", 3)
         for name in self.rows["post"]:
@@ -105,13 +191,26 @@ class _Listed(Text):
         writer.line(f"if every or {' or '.join(f'{name}_h != real(0)' for name in fired)}:", 3)
         writer.line("visits[u(2 * r + 1)] += 1", 4)
         writer.line("for k in range(Q):", 4)
-        self._lines("i = u(k)", row, 5)
-        if arrived:
+        if replaced is None:
+            self._lines("i = u(k)", row, 5)
+        else:
+            self._lines("i = u(k)", self._change(post, pre, m, gain, arrived), 5)
+            self._again(row)
+        if arrived and replaced is None:
             writer.line("else:", 3)
-            writer.line("for s in range(lists):", 4)
-            writer.line("for k in range(begin[u(s)], begin[u(s)] + listed[u(s)]):", 5)
-            self._lines("i = u(listed[u(lists + k)])", column, 6)
+            visit(writer, 4, "l")
+            self._lines("i = u(listed[u(lists + l)])", column, 6)
         return writer.done()
+
+    def _again(self, row: list[str]) -> None:
+        """The synapses of row n whose spikes arrived, from what their weights were before."""
+        writer = self.writer
+        writer.line(f"many = {TOGETHER} if n < P - P % {TOGETHER} else 1", 4)
+        writer.line("place = n // many * many * arrived + n % many", 4)
+        visit(writer, 4, "l")
+        writer.line("i = u(listed[u(lists + l)])", 6)
+        self._lines("w[i] = replaced[u(place)]", row, 6)
+        writer.line("place += many", 6)
 
     def _lines(self, index: str, lines: list[str], depth: int) -> None:
         for line in (index, *lines):
@@ -124,13 +223,28 @@ class _Listed(Text):
         m: str,
         gain: dict[tuple[int, int], str],
         silent: tuple[str, ...] | list[str],
+        row: str = "",
+        known: Mapping[str, str] = {},
     ) -> list[str]:
-        """A synapse's change and update; terms with a post factor that is `silent` (0) are left out."""
+        """A synapse's change and update in a `row` that has a name; terms with a factor that is `silent` (0) are left out,
+        and pre factors that are `known` have a name of their own.
+        """
         last = len(self.rule.components) - 1
         products = [
-            self._product(f"{post[last][k]}_h" if post[last][k] else "", f"{name}[i]" if name else "", gain[last, k])
+            self._product(
+                f"{post[last][k]}_h{row}" if post[last][k] else "",
+                known.get(name, f"{name}[i]") if name else "",
+                gain[last, k],
+            )
             for k, name in enumerate(pre[last])
-            if post[last][k] not in silent
+            if post[last][k] not in silent and name not in silent
         ]
         change = " + ".join(products) or "real(0)"
-        return self._update(f"{m}_h * ({change})" if m else change)
+        return self._update(f"{m}_h{row} * ({change})" if m else change)
+
+
+def _count(writer: Writer) -> None:
+    """`arrived`, the number of spikes in the lists that have a name."""
+    writer.line("arrived = 0", 2)
+    writer.line("for s in range(lists):", 2)
+    writer.line("arrived += np.int64(listed[u(s)])", 3)

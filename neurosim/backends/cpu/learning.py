@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu.delivery import Delivery
-from neurosim.backends.cpu.event_learning import dearer, learn_from_list
+from neurosim.backends.cpu.event_learning import dearer, deliver_and_learn, known_early, learn_from_list
 from neurosim.backends.cpu.factors import Factors, Place
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.modulators import modulator_place
@@ -85,7 +85,23 @@ class Plastic:
         if self.updates and not self.at_once:
             self.apply = {part.name: apply(dtype, self.synaptic[part.name]) for part in self.parts}
         self.visits = np.zeros((self.builder.work.size[0], 2), np.int64)
+        self.replaced: Array | None = None  # see `deliver_and_learn`
+        self.learn: dict[str, Kernel] = {}
+        self._with_delivery()
         self.learn = {part.name: self._learn(part.name) for part in self.parts}
+
+    def _with_delivery(self) -> None:
+        """Let the kernel that delivers listed spikes change the weights that it reads, where it knows how."""
+        self.delivering: list[Kernel] = []
+        delivery, synaptic = self.delivery, self.synaptic["weight"]
+        if not delivery.by_post or delivery.listed is None or not known_early(synaptic):
+            return
+        old, out, first = delivery.listed
+        lists = self.builder.work.lists(delivery.source)
+        self.replaced = np.empty_like(synaptic.weight)  # memory that is never written to is never taken
+        ends = lists, out, delivery.bias, first, self.replaced
+        self.delivering = [deliver_and_learn(self.builder.dtype, synaptic, *ends)]
+        self.builder.result.replace(old, [*self.factors.early, *self.delivering])
 
     @property
     def at_once(self) -> bool:
@@ -94,7 +110,9 @@ class Plastic:
 
     def kernels(self) -> list[Kernel]:
         """What fills the factors, then what learns."""
-        return [*self.factors.kernels, *(self.learn[part.name] for part in self.parts)]
+        moved = self.factors.early if self.delivering else []
+        filling = [one for one in self.factors.kernels if all(one is not other for other in moved)]
+        return [*filling, *(self.learn[part.name] for part in self.parts)]
 
     def ends(self) -> list[Kernel]:
         """What runs at the end of a phase."""
@@ -105,7 +123,7 @@ class Plastic:
         if part == "bias" or not self.delivery.by_post:
             return learn(builder.dtype, self.synaptic[part])
         lists = builder.work.lists(self.delivery.source)
-        return learn_from_list(builder.dtype, self.synaptic[part], lists, self.visits)
+        return learn_from_list(builder.dtype, self.synaptic[part], lists, self.visits, self.replaced)
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +227,8 @@ class Plastic:
                 if waiting is not None:
                     change = waiting["sum"].numpy() if part.name == "bias" else self._ordered(waiting["sum"])
                 synaptic.change[...] = change
-            kernel.block[COUNT] = learned["count"][self.name]
+            for one in (kernel, *self.delivering):
+                one.block[COUNT] = learned["count"][self.name]
             kernel.block[FULL] = -1 if self._within(synaptic) else clock
             kernel.block[FORM] = steps - 1 if self.rule.accumulate == "last" and not self.at_once else 0
 

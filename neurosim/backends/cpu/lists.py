@@ -83,10 +83,10 @@ def name_lists(writer: Writer, lists: Lists, delay: str, depth: int = 3) -> None
     writer.row("held", "held_at", "(r * B + b) * Q", depth)
 
 
-def visit(writer: Writer, depth: int) -> None:
-    """Open a loop, two levels deep, over the places n of all units in the lists that have a name."""
+def visit(writer: Writer, depth: int, place: str = "n") -> None:
+    """Open a loop, two levels deep, over the places of all units in the lists that have a name."""
     writer.line("for s in range(lists):", depth)
-    writer.line("for n in range(begin[u(s)], begin[u(s)] + listed[u(s)]):", depth + 1)
+    writer.line(f"for {place} in range(begin[u(s)], begin[u(s)] + listed[u(s)]):", depth + 1)
 
 
 def scan(writer: Writer, name: str, address: str, start: str, stop: str, depth: int) -> None:

@@ -60,6 +60,12 @@ class Program:
         if reason and reason not in self.reasons:
             self.reasons.append(reason)
 
+    def replace(self, old: Kernel, new: Sequence[Kernel]) -> None:
+        """Put kernels in the place of one."""
+        place = next(place for place, one in enumerate(self.operations) if one is old)
+        self.operations[place : place + 1] = new
+        self.final = {one + (len(new) - 1) * (one > place) for one in self.final}
+
     def segments(self, final: bool = False) -> list[Array | Call]:
         """A step (a phase's last one, if `final`): kernels that follow each other as one table, and calls."""
         if final not in self._segments:
