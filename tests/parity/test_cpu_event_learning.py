@@ -8,6 +8,8 @@ from backends import DT, agree, both, leaves
 from neurosim.backends import compile
 from neurosim.backends.cpu import learning
 from neurosim.backends.cpu.event_learning import dearer, fits
+from neurosim.backends.cpu.program import Program
+from neurosim.backends.cpu.writer import Kernel
 from neurosim.constraint import Bounds
 from neurosim.factor import Trace, post, pre
 from neurosim.modulator import Broadcast
@@ -64,7 +66,7 @@ def made(name):
 
 
 # Whose changes by listed spikes are known before a step: without, and with a dendritic delay.
-KNOWN = {name: (True, True) for name in ("numbers", "per synapse", "of the weight", "slower and slower")}
+KNOWN = dict.fromkeys(("numbers", "per synapse", "of the weight", "slower and slower"), (True, True))
 KNOWN |= {"trace of now": (False, True), "third factor": (False, False)}
 
 
@@ -115,6 +117,17 @@ def test_a_delivery_that_learns_changes_no_bit(name, monkeypatch):
     np.testing.assert_array_equal(found[0][1], found[1][1])
     for (path, value), (_, other) in zip(leaves(found[0][0].learned), leaves(found[1][0].learned), strict=True):
         assert torch.equal(value, other), path
+
+
+def test_kernels_in_the_place_of_one():
+    """What is made in the last step only stays what it was."""
+    first, second, third, fourth = (Kernel(k, np.zeros(1, np.int64), (), {}, (), (), {}) for k in range(4))
+    program = Program()
+    for place, kernel in enumerate((first, second, third)):
+        program.add(kernel, final=place != 1)
+    program.replace(second, [fourth, second])
+    assert [kernel.address for kernel in program.operations] == [0, 3, 1, 2]
+    assert program.final == {0, 3}
 
 
 def test_the_layout_changes_no_bit_and_follows_the_spikes():

@@ -53,7 +53,9 @@ class Delivery:
         self.seen: tuple[Tensor | None, Tensor | None] = None, None  # weight and bias that were taken over last
         self.weight: Array | None = None
         self.bias: Array | None = None
-        self.listed: tuple[Kernel, Buffer, bool] | None = None  # of weights by post neuron: what delivers, where to, and
+        self.listed: tuple[Kernel, Buffer, bool] | None = (
+            None  # of weights by post neuron: what delivers, where to, and
+        )
         # whether it is the first to arrive there
         self.homes: list[tuple[Array, int]] | None = None  # where kernels know the address of `weight`; see `find`
         if not self.reason:

@@ -2,10 +2,15 @@
 
 Where every term of a rule has a spike in it, nothing is remembered per synapse and no transform makes something of
 nothing, a step changes the rows of the post neurons that spiked and the columns of the pre neurons whose spikes
-arrived, and nothing else. Such weights lie by post neuron: a post spike changes a run of memory, with vectors (0.4 ns a
-synapse), and a pre spike reads and changes one entry per post neuron (1.7 ns). By pre neuron a post spike costs 1.4 ns
-a synapse and a pre spike 0.7. So post neurons have to spike as often as pre neurons for this to pay. Spikes are
-counted, and where they do not, the next phase keeps its weights by pre neuron; the bits are the same.
+arrived, and nothing else. Such weights lie by post neuron: a post spike changes a run of memory, with vectors (0.2 ns a
+synapse), and a pre spike reads and changes one entry per post neuron (1.1 ns, a line of the cache read and written).
+By pre neuron a post spike costs 1.4 ns a synapse and a pre spike 0.7. So post neurons have to spike as often as pre
+neurons for this to pay. Spikes are counted, and where they do not, the next phase keeps its weights by pre neuron; the
+bits are the same.
+
+What a listed spike changes is often known before the step: no post spike is in it, and no trace of now. Then the kernel
+that delivers it changes the weights that it reads, and they pass through the cache once. It keeps the old ones; the row
+of a post neuron that spikes in this step begins from these.
 """
 
 from __future__ import annotations
@@ -83,9 +88,7 @@ def known_early(synaptic: Synaptic) -> bool:
     ]
     listed = [post for post, pre in pairs if pre.spikes and not post.spikes]
     return (
-        bool(listed)
-        and all(post.early for post in listed)
-        and (synaptic.modulator is None or synaptic.modulator.early)
+        bool(listed) and all(post.early for post in listed) and (synaptic.modulator is None or synaptic.modulator.early)
     )
 
 
@@ -122,7 +125,7 @@ class _Listed(Text):
     def with_delivery(self, lists: Lists, out: Buffer, bias: Array | None, first: bool, replaced: Array) -> Kernel:
         writer, (post, pre, m, gain) = self.writer, self._named()
         fired = spikes(self.synaptic.posts, post)
-        arrived = {name: "spike" for name in spikes(self.synaptic.pres, pre)}
+        arrived = dict.fromkeys(spikes(self.synaptic.pres, pre), "spike")
         writer.line("count = real(earlier + t - first)")
         writer.place("o_at", out.array)
         writer.address("replaced_at", replaced)
@@ -226,8 +229,8 @@ class _Listed(Text):
         row: str = "",
         known: Mapping[str, str] = {},
     ) -> list[str]:
-        """A synapse's change and update in a `row` that has a name; terms with a factor that is `silent` (0) are left out,
-        and pre factors that are `known` have a name of their own.
+        """A synapse's change and update in a `row` that has a name. Terms with a factor that is `silent` (0) are left
+        out; pre factors that are `known` have a name of their own.
         """
         last = len(self.rule.components) - 1
         products = [

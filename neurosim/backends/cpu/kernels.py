@@ -17,7 +17,7 @@ from neurosim.backends.cpu.lists import BLOCK, FLAGS, Lists, open_list, scan, sc
 from neurosim.backends.cpu.machine import SCAN
 from neurosim.backends.cpu.noise import BLOCK as TAKEN
 from neurosim.backends.cpu.noise import LANES as TOGETHER
-from neurosim.backends.cpu.noise import length, normal, pairs, share, uniforms
+from neurosim.backends.cpu.noise import length, pairs, share, uniforms
 from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import COUNTS, Buffer, Kernel, Writer
 from neurosim.backends.whole import binary
