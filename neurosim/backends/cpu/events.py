@@ -35,10 +35,15 @@ class EventRecorder:
     def take(self, tape: Tape) -> None:
         """Hand what was listed to the tape, in the order of time."""
         clock = int(self.kernel.block[self.kernel.places[FIRST_EVENT]])
-        parts = [np.zeros((0, 4), np.int64)]
-        for r, b, part in zip(*np.nonzero(self.count), strict=True):
-            first = self.stretch * self.bounds[part]
-            step, unit = self.rows[r, b, first : first + self.count[r, b, part]].T.astype(np.int64)
-            parts.append(np.stack((clock + step, np.full_like(step, r), np.full_like(step, b), unit), axis=1))
-        found = np.concatenate(parts)
-        tape.keep_events(self.probe, found[np.argsort(found[:, 0], kind="stable")])
+        lists = np.argwhere(self.count)
+        found = np.empty((int(self.count.sum()), 4), np.int64)
+        begin = 0
+        for r, b, part in lists:
+            count, first = self.count[r, b, part], self.stretch * self.bounds[part]
+            own, kept = found[begin : begin + count], self.rows[r, b, first : first + count]
+            np.add(kept[:, 0], clock, out=own[:, 0])
+            own[:, 1], own[:, 2], own[:, 3] = r, b, kept[:, 1]
+            begin += count
+        if len(lists) > 1:  # each is in the order of time (30,000 events of one: 0.1 ms, sorted 2.4)
+            found = found[np.argsort(found[:, 0], kind="stable")]
+        tape.keep_events(self.probe, found)
