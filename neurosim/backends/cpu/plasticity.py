@@ -15,7 +15,6 @@ import numpy as np
 
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.writer import Kernel, Writer
-from neurosim.backends.elementary import select
 from neurosim.backends.learning import read_later
 from neurosim.constraint import Bounds
 from neurosim.rule import OfComponent, OfWeight, PerSynapse, ThreeFactorRule
@@ -376,7 +375,6 @@ class Text:
 
     def _update(self, change: str) -> list[str]:
         """w <- C(w + T(G)) of one synapse."""
-        self.writer.scope["select"] = select
         lines = [f"change = {change}"]
         for index, transform in enumerate(self.synaptic.chain):
             self.writer.function(f"t{index}", transform.step)
@@ -398,6 +396,6 @@ class Text:
                 edge = getattr(bound, side)
                 if edge is not None:
                     name = self.writer.constants(f"bound{number}_{side}", (edge,), 1)[0]
-                    lines.append(f"value = select(value {symbol} {name}, {name}, value)")
+                    lines.append(f"value = {name} if value {symbol} {name} else value")
         lines.append("w[i] = value")
         return lines
