@@ -8,10 +8,11 @@ from backends import DT, agree, both, leaves
 from neurosim.backends import compile
 from neurosim.backends.cpu import learning
 from neurosim.backends.cpu.event_learning import dearer, fits
+from neurosim.backends.cpu.factors import spiking
 from neurosim.backends.cpu.program import Program
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.constraint import Bounds
-from neurosim.factor import Trace, post, pre
+from neurosim.factor import Apply, One, Trace, post, pre
 from neurosim.modulator import Broadcast
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import LIF, PoissonSource
@@ -21,6 +22,7 @@ from neurosim.recorder import Probe
 from neurosim.rule import Component, OfWeight, PerSynapse, Term, ThreeFactorRule
 from neurosim.rules.stdp import STDP
 from neurosim.transform import Annealed, Rate
+from neurosim.vocabulary import log
 
 
 def network(rule, pres=11, posts=7, weight=None, rate=60.0, **settings):
@@ -41,6 +43,26 @@ def halved(w, high):
 X, Y = Trace(pre("spike"), 15.0), Trace(post("spike"), 25.0, read="before")
 AFTER = Trace(post("spike"), 25.0)
 GAINS = np.linspace(0.01, 0.05, 77).reshape(7, 11)
+
+
+def product(spike, past):
+    return spike * past
+
+
+def more(spike, past):
+    return spike + 0.0 * past
+
+
+def logarithm(spike, past):
+    return log(spike) * past
+
+
+def triplets(read):
+    """What a spike that has a past contributes, at either end."""
+    mine, sent = (Apply(product, (end("spike"), Trace(end("spike"), 40.0, read=read))) for end in (post, pre))
+    return Term(mine, X, PerSynapse(0.05)), Term(Y, pre("spike")), Term(Y, sent, PerSynapse(-0.3))
+
+
 RULES = {
     "numbers": {"terms": (Term(post("spike"), X, PerSynapse(0.05)), Term(Y, pre("spike"), PerSynapse(-0.04)))},
     "per synapse": {"terms": (Term(post("spike"), X, PerSynapse(GAINS)), Term(Y, pre("spike"), PerSynapse(-GAINS)))},
@@ -51,6 +73,8 @@ RULES = {
         "transforms": (Rate(0.05), Annealed(30.0)),
     },
     "both spike": {"terms": (Term(post("spike"), pre("spike"), PerSynapse(0.1)), Term(post("spike"), X))},
+    "triplets": {"terms": triplets("before")},
+    "triplets of now": {"terms": triplets("after")},
     "no pre spike": {"terms": (Term(post("spike"), X, PerSynapse(-0.02)),)},
     "third factor": {
         "terms": (Term(post("spike"), X), Term(Y, pre("spike"), PerSynapse(-1.0))),
@@ -65,9 +89,14 @@ def made(name):
     return ThreeFactorRule((Component(settings.pop("terms")),), constraints=(Bounds(0.0, 0.6),), name=name, **settings)
 
 
-# Whose changes by listed spikes are known before a step: without, and with a dendritic delay.
+# Whose changes by listed spikes are known when they are delivered: without delays, and with them.
 KNOWN = dict.fromkeys(("numbers", "per synapse", "of the weight", "slower and slower"), (True, True))
-KNOWN |= {"trace of now": (False, True), "third factor": (False, False)}
+KNOWN |= {
+    "trace of now": (False, True),
+    "third factor": (False, False),
+    "triplets": (True, True),
+    "triplets of now": (False, True),
+}
 
 
 def delivering(simulator):
@@ -117,6 +146,18 @@ def test_a_delivery_that_learns_changes_no_bit(name, monkeypatch):
     np.testing.assert_array_equal(found[0][1], found[1][1])
     for (path, value), (_, other) in zip(leaves(found[0][0].learned), leaves(found[1][0].learned), strict=True):
         assert torch.equal(value, other), path
+
+
+def test_what_a_missing_spike_makes_zero():
+    past = Trace(post("spike"), 20.0)
+    assert spiking(post("spike"))
+    assert spiking(Apply(product, (post("spike"), past)))
+    assert spiking(Apply(product, (past, Apply(product, (past, post("spike"))))))
+    for other in (past, post("rate"), Apply(product, (past, past)), One("post")):
+        assert not spiking(other)
+    assert spiking(Apply(more, (post("spike"), past)))
+    assert not spiking(Apply(more, (past, post("spike"))))
+    assert not spiking(Apply(logarithm, (post("spike"), past)))
 
 
 def test_kernels_in_the_place_of_one():

@@ -19,23 +19,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosim.backends.cpu import machine
+from neurosim.backends.cpu.factors import Place, spiking
 from neurosim.backends.cpu.lists import Lists, name_lists, visit
 from neurosim.backends.cpu.plasticity import Synaptic, Text, begun, idle, spikes
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.resolve import Synapses
 from neurosim.constraint import Bounds
-from neurosim.factor import Factor, Field
 from neurosim.rule import OfComponent, SynapseNoise, Term, ThreeFactorRule
 from neurosim.types import Array
 
 ENOUGH = 1000  # spikes after which it is decided
 TOGETHER = 4  # rows in which a listed spike is delivered at once
 ROW = "?"  # stands for the number of one of these
-
-
-def spiking(factor: Factor) -> bool:
-    """Is the factor a spike?"""
-    return isinstance(factor, Field) and factor.name == "spike"
 
 
 def fits(synapses: Synapses, chain: tuple[Any, ...]) -> bool:
@@ -62,34 +57,41 @@ def _has_spike(term: Term) -> bool:
 
 
 def learn_from_list(
-    dtype: str, synaptic: Synaptic, lists: Lists, visits: Array, replaced: Array | None = None
+    dtype: str, synaptic: Synaptic, lists: Lists, delay: int, visits: Array, replaced: Array | None = None
 ) -> Kernel:
-    """The kernel of a step of learning; `lists` are those of the pre neurons' spikes, and `visits [R, 2]` int64 counts
-    spikes of pre and of post neurons. `replaced`: the weights of listed spikes were changed when these were delivered.
+    """The kernel of a step of learning; `lists` are those of the pre neurons' spikes, which arrive after `delay` steps,
+    and `visits [R, 2]` int64 counts spikes of pre and of post neurons. `replaced`: the weights of listed spikes were
+    changed when these were delivered.
     """
-    return _Listed(begun(dtype, synaptic), synaptic).by_list(lists, visits, replaced)
+    return _Listed(begun(dtype, synaptic), synaptic).by_list(lists, delay, visits, replaced)
 
 
 def deliver_and_learn(
-    dtype: str, synaptic: Synaptic, lists: Lists, out: Buffer, bias: Array | None, first: bool, replaced: Array
+    dtype: str,
+    synaptic: Synaptic,
+    lists: Lists,
+    delay: int,
+    out: Buffer,
+    bias: Array | None,
+    first: bool,
+    replaced: Array,
 ) -> Kernel:
     """The kernel that delivers listed spikes, `o_i += sum_j w_ij x_j`, and changes the weights that it reads as if no
     post neuron spiked in this step. `replaced` takes the old ones: where one spikes, the learning puts them back.
     """
-    return _Listed(begun(dtype, synaptic), synaptic).with_delivery(lists, out, bias, first, replaced)
+    return _Listed(begun(dtype, synaptic), synaptic).with_delivery(lists, delay, out, bias, first, replaced)
 
 
 def known_early(synaptic: Synaptic) -> bool:
-    """Is what a listed spike changes known before the step, where the post neuron does not spike?"""
+    """Is what a listed spike changes known when it is delivered, where the post neuron does not spike?"""
     pairs = [
         (post, pre)
         for posts, pres in zip(synaptic.posts, synaptic.pres, strict=True)
         for post, pre in zip(posts, pres, strict=True)
     ]
-    listed = [post for post, pre in pairs if pre.spikes and not post.spikes]
-    return (
-        bool(listed) and all(post.early for post in listed) and (synaptic.modulator is None or synaptic.modulator.early)
-    )
+    listed = [(post, pre) for post, pre in pairs if pre.spikes and not post.spikes]
+    known = all(post.early and (pre.early or not pre.made) for post, pre in listed)
+    return bool(listed) and known and (synaptic.modulator is None or synaptic.modulator.early)
 
 
 def dearer(visits: Array, posts: int, pres: int) -> bool:
@@ -114,25 +116,30 @@ class _Listed(Text):
         }
         return post, pre, m, gain
 
-    def _delay(self) -> str:
-        """Steps after which a listed spike arrives."""
-        return str(next(place.delay for places in self.synaptic.pres for place in places if place.spikes))
+    @staticmethod
+    def _listed(pre: Place) -> bool:
+        """Is it the spike that is listed?"""
+        return pre.spikes and not pre.made
 
     def _factors(self, end: str, depth: int) -> None:
         for name in self.rows[end]:
             self.writer.row(name, f"{name}_at", f"r * {'P' if end == 'post' else 'Q'}", depth)
 
-    def with_delivery(self, lists: Lists, out: Buffer, bias: Array | None, first: bool, replaced: Array) -> Kernel:
+    def with_delivery(
+        self, lists: Lists, delay: int, out: Buffer, bias: Array | None, first: bool, replaced: Array
+    ) -> Kernel:
         writer, (post, pre, m, gain) = self.writer, self._named()
         fired = spikes(self.synaptic.posts, post)
-        arrived = dict.fromkeys(spikes(self.synaptic.pres, pre), "spike")
+        arrived = {name: f"{name}[j]" for name in spikes(self.synaptic.pres, pre)}
+        arrived |= {pre[c][k]: "spike" for c, k in gain if self._listed(self.synaptic.pres[c][k])}
         writer.line("count = real(earlier + t - first)")
         writer.place("o_at", out.array)
         writer.address("replaced_at", replaced)
         writer.line("for r in range(r0, r1):")
         writer.line("b = 0", 2)
         self._factors("post", 2)
-        name_lists(writer, lists, self._delay(), depth=2)
+        self._factors("pre", 2)
+        name_lists(writer, lists, str(delay), depth=2)
         writer.row("o", "o_at", "r * P", 2)
         writer.row("replaced", "replaced_at", "r * P * Q", 2)
         _count(writer)
@@ -164,7 +171,7 @@ class _Listed(Text):
             writer.line("o[u(n)] += bias[u(r * P + n)]", 3)
         return writer.done()
 
-    def by_list(self, lists: Lists, visits: Array, replaced: Array | None) -> Kernel:
+    def by_list(self, lists: Lists, delay: int, visits: Array, replaced: Array | None) -> Kernel:
         writer, (post, pre, m, gain) = self.writer, self._named()
         fired, arrived = spikes(self.synaptic.posts, post), spikes(self.synaptic.pres, pre)
         row = self._change(post, pre, m, gain, ())
@@ -179,7 +186,7 @@ class _Listed(Text):
         self._factors("pre", 2)
         if arrived:
             writer.line("b = 0", 2)
-            name_lists(writer, lists, self._delay(), depth=2)
+            name_lists(writer, lists, str(delay), depth=2)
             _count(writer)
             writer.line("visits[u(2 * r)] += arrived", 2)
         if replaced is not None:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.moment import label
@@ -19,19 +21,32 @@ class Place:
 
     buffer: Buffer | None
     delay: int = 0
-    spikes: bool = False  # is it a spike, and so mostly zero?
+    spikes: bool = False  # is it zero where its neuron does not spike, and so mostly?
     newest: bool = False  # is it zero in all rows of the batch but the last?
-    past: bool = False  # does the kernel that fills it read values of earlier steps only?
+    made: bool = False  # does a kernel fill it?
+    past: bool = False  # and read only what is known when the projection delivers?
 
     @property
     def early(self) -> bool:
-        """Is the value known before the step begins?"""
+        """Is the value known before the projection delivers?"""
         return self.buffer is None or self.delay > 0 or self.past
+
+
+def spiking(factor: Factor) -> bool:
+    """Is the factor zero wherever its neuron does not spike: a spike, or a function that a missing spike makes zero?"""
+    if isinstance(factor, Field):
+        return factor.name == "spike"
+    if not isinstance(factor, Apply):
+        return False
+    silent = [spiking(one) for one in factor.arguments]
+    values = ([np.float64(0.0 if zero else other) for zero in silent] for other in (-1.3, 0.7, 1e6))
+    with np.errstate(all="ignore"):
+        return any(silent) and not any(np.any(factor.fn(*given, *factor.constants)) for given in values)
 
 
 class Factors:
     """Places for the factors of one projection's rule; `kernels` are what fills them, in order, `early` those of them
-    that may run before the step's first kernel.
+    that may run before the projection delivers.
     """
 
     def __init__(self, work: Workspace, dt: float, owner: str):
@@ -40,19 +55,20 @@ class Factors:
         self.early: list[Kernel] = []
         self._made: dict[Any, Place] = {}
 
-    def place(self, population: str, factor: Factor, delay: int) -> Place:
-        """Where the factor is found `delay` steps late (at the constant end of a bias, without delay)."""
+    def place(self, population: str, factor: Factor, delay: int, integrated: bool = False) -> Place:
+        """Where the factor is found `delay` steps late (at the constant end of a bias, without delay). `integrated`:
+        the population's step is made before the projection delivers (its traces are not).
+        """
         if isinstance(factor, One) or (population == CONSTANT and isinstance(factor, Coefficient | Field)):
             return Place(None)
         if isinstance(factor, Field) or (isinstance(factor, Trace) and factor.read == "after"):
-            spikes = isinstance(factor, Field) and factor.name == "spike"
-            return Place(self.work.buffer(label(population, factor)), delay, spikes)
+            return Place(self.work.buffer(label(population, factor)), delay, spiking(factor))
         key = population, repr(factor), delay
         if key not in self._made:
-            self._made[key] = self._evaluated(population, factor, delay)
+            self._made[key] = self._evaluated(population, factor, delay, integrated)
         return self._made[key]
 
-    def _evaluated(self, population: str, factor: Factor, delay: int) -> Place:
+    def _evaluated(self, population: str, factor: Factor, delay: int, integrated: bool) -> Place:
         units = self.work.width(f"{population}.")
         out = self.work.buffer(f"{population}.|{self.owner}|{len(self._made)}")
         writer = Writer(str(self.work.dtype))
@@ -60,7 +76,8 @@ class Factors:
         writer.number("N", units)
         writer.place("o_at", out.array)
         rows: list[tuple[str, str]] = []
-        text, past = self._expression(writer, rows, population, factor, delay, units)
+        text, late = self._expression(writer, rows, population, factor, delay, units)
+        past = late >= (0 if integrated else 1)
         writer.rows()
         writer.row("o", "o_at", "(r * B + b) * N")
         for name, address in rows:
@@ -71,35 +88,37 @@ class Factors:
         self.kernels.append(writer.done())
         if past:
             self.early.append(self.kernels[-1])
-        return Place(out, past=past)
+        return Place(out, spikes=spiking(factor), made=True, past=past)
 
     def _expression(
         self, writer: Writer, rows: list[tuple[str, str]], population: str, factor: Factor, delay: int, units: int
-    ) -> tuple[str, bool]:
-        """The value at unit i, and whether it is one of earlier steps."""
+    ) -> tuple[str, int]:
+        """The value at unit i, and how many steps ago what it is made of was there: 0 for an output of now, -1 for a
+        trace of now.
+        """
         if isinstance(factor, One):
-            return "real(1)", True
+            return "real(1)", 1
         if isinstance(factor, Coefficient):
             if population == CONSTANT:
-                return "real(1)", True
-            return writer.constants(f"k{len(writer.block)}_", (factor.values,), units)[0], True
+                return "real(1)", 1
+            return writer.constants(f"k{len(writer.block)}_", (factor.values,), units)[0], 1
         if isinstance(factor, Apply):
             made = [self._expression(writer, rows, population, one, delay, units) for one in factor.arguments]
             name = f"f{len(writer.parts)}"
             writer.function(name, factor.fn)
             arguments = [text for text, _ in made]
             arguments += writer.constants(f"k{len(writer.block)}_", factor.constants, units)
-            return f"{name}({', '.join(arguments)})", all(past for _, past in made)
+            return f"{name}({', '.join(arguments)})", min(late for _, late in made)
         name, late = f"x{len(rows)}", delay
         before = isinstance(factor, Trace) and factor.read == "before"
         late += before
         source = label(population, factor)
         if source.startswith(CONSTANT + ".") and isinstance(factor, Field):
-            return "real(1)", True
+            return "real(1)", 1
         writer.place(f"{name}_at", self.work.buffer(source).array, str(late))
         rows.append((name, f"{name}_at"))
         if not before:
-            return f"{name}[i]", late > 0
+            return f"{name}[i]", late if late or isinstance(factor, Field) else -1
         assert isinstance(factor, Trace)
         fade = writer.constants(f"k{len(writer.block)}_", (math.exp(-self.dt / factor.tau),), units)[0]
-        return f"{fade} * {name}[i]", True
+        return f"{fade} * {name}[i]", late
