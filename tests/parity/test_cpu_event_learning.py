@@ -22,7 +22,7 @@ from neurosim.recorder import Probe
 from neurosim.rule import Component, OfWeight, PerSynapse, Term, ThreeFactorRule
 from neurosim.rules.stdp import STDP
 from neurosim.transform import Annealed, Rate
-from neurosim.vocabulary import log
+from neurosim.vocabulary import abs, exp, log, max, tanh, where
 
 
 def network(rule, pres=11, posts=7, weight=None, rate=60.0, **settings):
@@ -49,12 +49,24 @@ def product(spike, past):
     return spike * past
 
 
-def more(spike, past):
-    return spike + 0.0 * past
+def graded(spike, past, scale):
+    return tanh(-max(abs(spike), spike * past)) / (1.0 + exp(past * scale)) - where(past > 0.0, spike, 0.0)
+
+
+def less_than_five(spike, past):
+    return spike + max(0.0, past - 5.0)
 
 
 def logarithm(spike, past):
     return log(spike) * past
+
+
+def one_over(spike, past):
+    return past / spike
+
+
+def chosen(spike, past):
+    return where(spike > 0.0, spike, past)
 
 
 def triplets(read):
@@ -155,9 +167,10 @@ def test_what_a_missing_spike_makes_zero():
     assert spiking(Apply(product, (past, Apply(product, (past, post("spike"))))))
     for other in (past, post("rate"), Apply(product, (past, past)), One("post")):
         assert not spiking(other)
-    assert spiking(Apply(more, (post("spike"), past)))
-    assert not spiking(Apply(more, (past, post("spike"))))
-    assert not spiking(Apply(logarithm, (post("spike"), past)))
+    assert spiking(Apply(graded, (post("spike"), past), (0.3,)))
+    assert not spiking(Apply(graded, (past, post("spike")), (0.3,)))
+    for function in (less_than_five, logarithm, one_over, chosen):
+        assert not spiking(Apply(function, (post("spike"), past))), function
 
 
 def test_kernels_in_the_place_of_one():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from neurosim.backends.cpu.workspace import Workspace
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.moment import label
 from neurosim.backends.needs import CONSTANT
+from neurosim.backends.symbolic import straight_line
 from neurosim.factor import Apply, Coefficient, Factor, Field, One, Trace
+
+AT_ZERO = ("add", "sub", "neg", "abs", "sqrt", "tanh", "min", "max")  # zero where all they are given is
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,26 @@ class Place:
 
 
 def spiking(factor: Factor) -> bool:
-    """Is the factor zero wherever its neuron does not spike: a spike, or a function that a missing spike makes zero?"""
+    """Is the factor zero wherever its neuron does not spike: a spike, or a function that is zero without one?"""
     if isinstance(factor, Field):
         return factor.name == "spike"
     if not isinstance(factor, Apply):
         return False
     silent = [spiking(one) for one in factor.arguments]
-    values = ([np.float64(0.0 if zero else other) for zero in silent] for other in (-1.3, 0.7, 1e6))
-    with np.errstate(all="ignore"):
-        return any(silent) and not any(np.any(factor.fn(*given, *factor.constants)) for given in values)
+    return any(silent) and _zero_without(factor, silent)
+
+
+def _zero_without(factor: Apply, silent: Sequence[bool]) -> bool:
+    """Is the function zero where the arguments that are `silent` are, as it is written and whatever the others are?"""
+    names = [f"x{k}" for k in range(len(factor.arguments) + len(factor.constants))]
+    code = straight_line(factor.fn, names)
+    zero: set[Any] = {0.0, *(name for name, none in zip(names, silent, strict=False) if none)}
+    for one in code.operations:
+        found = [operand in zero for operand in one.operands]
+        needed = {"mul": any(found), "truediv": found[0], "where": all(found[1:])}
+        if needed.get(one.word, one.word in AT_ZERO and all(found)):
+            zero.add(one.name)
+    return all(result in zero for result in code.results)
 
 
 class Factors:

@@ -99,7 +99,7 @@ class Plastic:
         old, out, first = delivery.listed
         lists = self.builder.work.lists(delivery.source)
         self.replaced = np.empty_like(synaptic.weight)  # memory that is never written to is never taken
-        ends = lists, self.synapses.delay, out, delivery.bias, first, self.replaced
+        ends = lists, self._delay, out, delivery.bias, first, self.replaced
         self.delivering = [deliver_and_learn(self.builder.dtype, synaptic, *ends)]
         self.builder.result.replace(old, [*self.factors.early, *self.delivering])
 
@@ -123,7 +123,7 @@ class Plastic:
         if part == "bias" or not self.delivery.by_post:
             return learn(builder.dtype, self.synaptic[part])
         lists = builder.work.lists(self.delivery.source)
-        ends = lists, self.synapses.delay, self.visits, self.replaced
+        ends = lists, self._delay, self.visits, self.replaced
         return learn_from_list(builder.dtype, self.synaptic[part], *ends)
 
     # ---- building ---------------------------------------------------------------------------------------------------
@@ -178,9 +178,13 @@ class Plastic:
     def _pre(self, factor: Any, bias: bool) -> Place:
         if bias:
             return self.factors.place(CONSTANT, factor, 0)
+        return self.factors.place(self.synapses.pre.name, factor, self._delay, integrated=True)
+
+    @property
+    def _delay(self) -> int:
         delay = self.synapses.delay
         assert isinstance(delay, int)
-        return self.factors.place(self.synapses.pre.name, factor, delay, integrated=True)
+        return delay
 
     def _laid(self, part: Part, value: Any) -> Any:
         """A number, or numbers in the layout of the weight, in the order of the kernels."""
