@@ -48,7 +48,7 @@ class Balanced:
 
     title: ClassVar[str]
     in_degree: ClassVar[float]  # synapses of a neuron, for the limit
-    moved: ClassVar[int]  # bytes that a neuron's states and ports move in a step, read and written
+    moved: ClassVar[int]  # bytes of a neuron that have to be read and written in a step
     typical: ClassVar[float]  # Hz, for the limit
 
     def network(self) -> Network:
@@ -126,7 +126,7 @@ class Cuba(Balanced):
 
     title: ClassVar[str] = "CUBA network, in-degree 100"
     in_degree: ClassVar[float] = 100
-    moved: ClassVar[int] = 6 * 16  # 4 states, 2 ports
+    moved: ClassVar[int] = 3 * 16 + 2  # 3 states and a byte that counts; ports move with the spikes
     typical: ClassVar[float] = 4.6
 
     def network(self) -> Network:
@@ -157,7 +157,7 @@ class Coba(Balanced):
 
     title: ClassVar[str] = "COBA network, 2 % connected"
     in_degree: ClassVar[float] = 80
-    moved: ClassVar[int] = 6 * 16  # 4 states, 2 ports
+    moved: ClassVar[int] = 3 * 16 + 2  # 3 states and a byte that counts; ports move with the spikes
     typical: ClassVar[float] = 19.46
 
     def network(self) -> Network:

@@ -15,7 +15,8 @@ from neurosim.backends.cpu.machine import drive, drive_together, offering
 from neurosim.types import Array
 
 OFFER = offering()
-CHUNK = 0.002  # s of simulation between two looks at the clock
+CHUNK = 0.002  # s of simulation between two looks at the clock, at first: to call a thread costs some 0.05 ms
+LONGEST = 0.008  # the same while each stretch takes as long as the one before
 RARELY = 512  # chunks at most from one trial of the slower way to the next
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -56,13 +57,15 @@ class Pace:
     def __init__(self) -> None:
         self.per_step = [0.0, 0.0]  # s, of one thread and of all, when last measured
         self.wait, self.interval = 0, 4  # chunks until the slower way is tried again
+        self.chunk = CHUNK
 
     def run(self, team: Team, calls: Any, clock: int, steps: int) -> None:
         """Run `steps` steps from `clock`."""
         stop = clock + steps
         while clock < stop:
             way = self._way()
-            count = min(stop - clock, max(8, int(CHUNK / (self.per_step[way] or CHUNK / 16))))
+            length = self.chunk if way == self._better() else CHUNK
+            count = min(stop - clock, max(8, int(length / (self.per_step[way] or CHUNK / 16))))
             began = time.perf_counter()
             if way:
                 team.run(clock, clock + count)
@@ -75,18 +78,21 @@ class Pace:
         """0: one thread; 1: all."""
         if 0.0 in self.per_step:
             return 1 if self.per_step[1] == 0.0 else 0
-        better = int(self.per_step[1] < self.per_step[0])
-        return better if self.wait else 1 - better
+        return self._better() if self.wait else 1 - self._better()
+
+    def _better(self) -> int:
+        return int(self.per_step[1] < self.per_step[0])
 
     def _measured(self, way: int, seconds: float) -> None:
-        known = 0.0 not in self.per_step
-        better = int(self.per_step[1] < self.per_step[0])
+        known, better = 0.0 not in self.per_step, self._better()
+        if known and way == better:
+            self.chunk = min(LONGEST, 2 * self.chunk) if seconds < 1.5 * self.per_step[way] else CHUNK
         self.per_step[way] = seconds
         if not known:
             return
         if self.wait:
             self.wait -= 1
             return
-        changed = better != int(self.per_step[1] < self.per_step[0])
+        changed = better != self._better()
         self.interval = 4 if changed else min(RARELY, 2 * self.interval)
         self.wait = self.interval
