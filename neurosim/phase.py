@@ -131,7 +131,8 @@ class Phase:
         }
         for name, value in parts.items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "_sizes", (self._agree("batch", -2), self._agree("replicas", -3)))
+        shapes = self._shapes()
+        object.__setattr__(self, "_sizes", (self._agree(shapes, "batch", -2), self._agree(shapes, "replicas", -3)))
 
     def _drive(self, target: str, value: Any) -> Drive:
         words = target.split(".") if isinstance(target, str) else []
@@ -175,8 +176,8 @@ class Phase:
             shapes["samples"] = (len(self.samples), 1)
         return shapes
 
-    def _agree(self, what: str, axis: int) -> int | None:
-        found = [(name, shape) for name, shape in self._shapes().items() if len(shape) >= -axis]
+    def _agree(self, shapes: Mapping[str, tuple[int, ...]], what: str, axis: int) -> int | None:
+        found = [(name, shape) for name, shape in shapes.items() if len(shape) >= -axis]
         for name, shape in found[1:]:
             first, reference = found[0]
             if shape[axis] != reference[axis]:
@@ -199,7 +200,8 @@ class Phase:
     def check(self, sizes: Mapping[str, int], batch: int, replicas: int) -> None:
         """Raise ConfigurationError unless the phase fits: `sizes` maps every legal drive target, "population" and
         "population.port", to its number of neurons."""
-        for what, own, given in (("batch", self.batch, batch), ("replicas", self.replicas, replicas)):
+        rows, copies = self._sizes
+        for what, own, given in (("batch", rows, batch), ("replicas", copies, replicas)):
             if own is not None and own != given:
                 raise ConfigurationError(
                     f"phase {self.name!r} has {what} {own}, but the simulator's state has {what} {given}"

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from neurosim.backends.given import Given
 from neurosim.backends.learning import Learning
 from neurosim.backends.moment import Moment, constant, label, over_channels
 from neurosim.backends.needs import released_by
@@ -31,7 +32,7 @@ from neurosim.backends.synapse import operation
 from neurosim.backends.tape import Tape
 from neurosim.lateral import Pullback
 from neurosim.network import Population
-from neurosim.phase import Held, Phase, batches, expand
+from neurosim.phase import Held, Phase, batches
 from neurosim.random import Stream, grid
 from neurosim.recorder import Probe, Recording
 from neurosim.types import DTYPES, ConfigurationError, Tensor
@@ -59,6 +60,8 @@ class Reference:
         ]
         self.memories = {label(name, leaf): depth for (name, leaf), depth in plan.history.items()}
         self.units = self._drive_sizes()
+        self.noisy = {name: plan.neurons[name].draws for name in plan.order if plan.neurons[name].draws}
+        self._probed: tuple[Probe, ...] = ()  # of the last run: they fit
         # What is sent on from a port may be [1, 1, 1], where nothing arrived.
         self.forwarding = {
             s.name for s in plan.synapses.values() if s.sent not in (*s.pre.neuron.outputs, *s.pre.neuron.states)
@@ -141,9 +144,10 @@ class Reference:
         """
         phases = (phase,) if isinstance(phase, Phase) else tuple(phase)
         for part in phases:
-            part.check(self.units, self.batch(state), self.plan.replicas)
-            self._check_names(part)
-        tape = Tape(self.plan, probes, self.learning)
+            self._check(part, self.batch(state))
+        probes = tuple(probes)
+        tape = Tape(self.plan, probes, self.learning, checked=probes == self._probed)
+        self._probed = probes
         begin = state.activity
         for position, part in enumerate(phases):
             if part.start == "trial":
@@ -172,9 +176,20 @@ class Reference:
         """None."""
         return []
 
+    def _check(self, phase: Phase, batch: int) -> None:
+        """ConfigurationError unless the phase fits."""
+        phase.check(self.units, batch, self.plan.replicas)
+        self._check_names(phase)
+
+    def given(self, phase: Phase, batch: int) -> Given:
+        """Drives and signals of a phase for `batch` rows."""
+        return Given(self, phase, batch)
+
     def _check_names(self, phase: Phase) -> None:
-        plastic = [synapses.name for synapses in self.plan.plastic()]
         learn = () if isinstance(phase.learn, bool) else phase.learn
+        if not learn and not phase.silent:
+            return
+        plastic = [synapses.name for synapses in self.plan.plastic()]
         for what, names, allowed in (("learn", learn, plastic), ("silent", phase.silent, list(self.plan.synapses))):
             for name in names:
                 if name not in allowed:
@@ -355,32 +370,38 @@ class Context:
     """What holds for the length of a phase: drives, signals and noise as tensors, who learns, where it starts."""
 
     def __init__(
-        self, simulator: Reference, phase: Phase, batch: int, clock: int, trial_end: bool, learned: dict[str, Any]
+        self,
+        simulator: Reference,
+        phase: Phase,
+        batch: int,
+        clock: int,
+        trial_end: bool,
+        learned: dict[str, Any],
+        given: Given | None = None,
     ):
-        plan = simulator.plan
         self.phase, self.clock, self.trial_end, self.batch = phase, clock, trial_end, batch
         self.dtype, self.device = simulator.dtype, simulator.device
-        self.drive = self._drives(simulator, batch)
-        shape = (plan.replicas, batch, -1)
-        self.signals = {
-            name: torch.as_tensor(x).to(self.device, self.dtype).expand(shape) for name, x in phase.signals.items()
-        }
-        self._noisy = {name: plan.neurons[name].draws for name in plan.order if plan.neurons[name].draws}
+        self._given = given or simulator.given(phase, batch)
+        self._noisy = simulator.noisy
         self._chunks: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
-        self._plan = plan
+        self._plan = simulator.plan
         self.learned = learned
         self._perturbations: dict[str, dict[str, Tensor]] = {}
-        self.samples = _ids(batch) if phase.samples is None else phase.samples
 
-    def _drives(self, simulator: Reference, batch: int) -> dict[str, list[tuple[str, Any]]]:
-        network, drives = simulator.plan.network, dict[str, list[tuple[str, Any]]]()
-        for target, value in self.phase.drive.items():
-            name, _, port = target.partition(".")
-            if name not in drives:
-                drives[name] = []
-            size = (self.phase.steps, simulator.plan.dt, simulator.plan.replicas, batch)
-            drives[name].append((port or network[name].neuron.ports[0], expand(value, *size, self.dtype, self.device)))
-        return drives
+    @cached_property
+    def drive(self) -> dict[str, list[tuple[str, Any]]]:
+        """Every drive by population."""
+        return self._given.drive
+
+    @cached_property
+    def signals(self) -> dict[str, Tensor]:
+        """Every broadcast signal."""
+        return self._given.signals
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """Ids of the samples."""
+        return self._given.samples
 
     def learns(self, name: str) -> bool:
         """Does the rule of projection `name` run in this phase?"""
@@ -416,12 +437,6 @@ class Context:
         address = grid(self._plan.replica_ids.to(self.device), self.samples, steps, units)
         drawn = (stream.uniform if kind == "uniform" else stream.normal)(*address, dtype=self.dtype)
         return drawn.expand(stop - start, -1, -1, -1) if held else drawn
-
-
-@cache
-def _ids(batch: int) -> Tensor:
-    """Of samples that have no others; nobody writes to them."""
-    return torch.arange(batch)
 
 
 def per_neuron(value: Any, dtype: torch.dtype, device: torch.device) -> Any:

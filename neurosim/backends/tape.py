@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,14 +23,16 @@ LEARNING_FIELDS = ("weight", "bias", "eligibility", "modulator")
 class Tape:
     """Checks the probes against the plan, then keeps their rows, all of them `[R, ...]`."""
 
-    def __init__(self, plan: Plan, probes: Sequence[Probe], learning: Learning):
+    def __init__(self, plan: Plan, probes: Sequence[Probe], learning: Learning, checked: bool = False):
+        """`checked`: are these probes known to fit?"""
         self.plan, self.probes, self.learning = plan, tuple(probes), learning
         self.rows: dict[str, list[Tensor]] = {}
-        self.steps: dict[str, list[int]] = {}
+        self.steps: dict[str, list[int | range]] = {}
         self.events: dict[str, list[Array]] = {probe.key: [] for probe in self.probes if probe.events}
         self.start: int | None = None
         for probe in self.probes:
-            self._check(probe)
+            if not checked:
+                self._check(probe)
             if probe.key in self.rows:
                 raise ConfigurationError(f"two probes ask for {probe.key!r}; one is enough, give it the units of both")
             self.rows[probe.key], self.steps[probe.key] = [], []
@@ -85,10 +87,10 @@ class Tape:
         self.start = clock if self.start is None else self.start
         return clock + (self.start - clock) % probe.every
 
-    def keep(self, probe: Probe, rows: Tensor, steps: Iterable[int]) -> None:
+    def keep(self, probe: Probe, rows: Tensor, steps: range) -> None:
         """Take over the rows `[K, R, ...]` of several steps at once."""
         self.rows[probe.key].append(rows)
-        self.steps[probe.key].extend(steps)
+        self.steps[probe.key].append(steps)
 
     def keep_events(self, probe: Probe, found: Array) -> None:
         """Take over events `[K, 4]` (clock, replica, row, unit), in the order of time."""
@@ -148,7 +150,7 @@ class Tape:
         for key, rows in self.rows.items():
             array = _joined(rows).cpu().numpy() if rows else np.zeros((0, 1))
             values[key] = array[:, 0] if hide_replicas else array
-        steps = {key: np.asarray(steps) for key, steps in self.steps.items()}
+        steps = {key: _clocks(steps) for key, steps in self.steps.items()}
         for key, parts in self.events.items():
             found = np.concatenate([np.zeros((0, 4), np.int64), *parts])
             steps[key], values[key] = found[:, 0], found[:, 2 if hide_replicas else 1 :]
@@ -158,3 +160,10 @@ class Tape:
 def _joined(rows: list[Tensor]) -> Tensor:
     """Blocks of rows as one; a single block is not copied again."""
     return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _clocks(steps: list[int | range]) -> Array:
+    """Steps and ranges of steps as one array."""
+    if len(steps) == 1 and isinstance(steps[0], range):
+        return np.arange(steps[0].start, steps[0].stop, steps[0].step)
+    return np.asarray([step for one in steps for step in (one if isinstance(one, range) else (one,))])

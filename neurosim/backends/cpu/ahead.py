@@ -171,7 +171,7 @@ def _form(drive: Tensor, weight: Tensor, bias: Tensor | None, span: Span, array:
 
 
 def formed(coming: Sequence[Coming], program: Program, first: int, steps: int) -> Iterator[tuple[int, int]]:
-    """Parts of some steps of a phase (first, steps), each when all that arrives in it has been formed."""
+    """Parts of some steps of a phase (first, stop), each when all that arrives in it has been formed."""
     waiting = [one for one in coming if one.form]
     length = min((len(one.array) for one in waiting), default=steps)
     for start, stop in spans(first, first + steps, length):
@@ -179,4 +179,4 @@ def formed(coming: Sequence[Coming], program: Program, first: int, steps: int) -
             assert one.form is not None
             one.form((start, stop), one.array)
             program.place(one.label, one.array, start)
-        yield start, stop - start
+        yield start, stop

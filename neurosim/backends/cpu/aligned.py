@@ -29,3 +29,9 @@ def within(room: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     begin = -room.ctypes.data % LINE
     made: Array = room[begin : begin + len(room) - LINE].view(dtype).reshape(shape)
     return made
+
+
+def first_line(room: Array) -> int:
+    """The first address in a room that begins a line."""
+    address: int = room.ctypes.data
+    return address + -address % LINE

@@ -4,7 +4,7 @@ record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +12,21 @@ import numpy as np
 import torch
 
 from neurosim.backends.cpu import kernels
+from neurosim.backends.cpu.ahead import Coming, formed
 from neurosim.backends.cpu.ahead import label as label_ahead
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.factored import Factored
+from neurosim.backends.cpu.known import Known
 from neurosim.backends.cpu.learning import Plastic, finish, why_not
 from neurosim.backends.cpu.lists import Lists, collect
-from neurosim.backends.cpu.modulators import held_values, remember
+from neurosim.backends.cpu.modulators import held_values, remember, signals
 from neurosim.backends.cpu.program import Program
-from neurosim.backends.cpu.rooms import room
+from neurosim.backends.cpu.rooms import tensor_room
 from neurosim.backends.cpu.vectors import unchanged, vector, vectorised
 from neurosim.backends.cpu.workspace import WorkMoment, Workspace
-from neurosim.backends.cpu.writer import Buffer, Kernel
+from neurosim.backends.cpu.writer import Buffer, Kernel, Laid
 from neurosim.backends.moment import label
 from neurosim.backends.needs import CONSTANT, leaves, released_by
 from neurosim.backends.reference import Context
@@ -96,6 +98,7 @@ class Builder:
         self.learned: dict[str, Any]
         self.series: dict[bool, Program] = {}  # see `series.py`
         self.eligibility: dict[str, Any]
+        self.fed = -1  # the number of what kernels are pointed to
         # Rows may be run apart where nothing sums over them.
         self.rows_apart = not self.learns
 
@@ -437,8 +440,17 @@ class Builder:
 
             self.result.add(write)  # costs time in the phases that ask for it only: no reason to name it
 
-    def stretches(self, clock: int) -> Iterator[tuple[int, int]]:
-        """The phase from `clock` in pieces (first step, steps), because lists of events have to be emptied."""
+    def parts(self, program: Program, coming: Sequence[Coming]) -> Iterator[tuple[int, int]]:
+        """The phase in pieces (first step, steps), because products are formed and lists of events are emptied between
+        them.
+        """
+        clock = self.context.clock
+        for first, steps in self._stretches(clock):
+            for start, stop in formed(coming, program, first - clock, steps):
+                yield clock + start, stop - start
+
+    def _stretches(self, clock: int) -> Iterator[tuple[int, int]]:
+        """Those between which lists of events are emptied."""
         steps = self.context.phase.steps  # not those of the phase for which the program was made
         length = min((one.stretch for one in self.events.values()), default=steps)
         for first in range(clock, clock + steps, length):
@@ -459,17 +471,36 @@ class Builder:
             plastic.begin(self.learned, self.eligibility, context.clock, context.phase.steps)
         for probe in tape.probes:
             if probe.key in self.recorders:
-                self.rows[probe.key] = torch.from_numpy(room(self.recorded[probe.key], self.work.dtype))
+                self.rows[probe.key] = tensor_room(self.recorded[probe.key], self.work.one.dtype)
                 block = self.recorders[probe.key].block
                 block[kernels.FIRST] = tape.first(probe, context.clock)
                 block[kernels.ROWS] = self.rows[probe.key].data_ptr()
 
-    def held(self, context: Context) -> dict[str, Array]:
-        """What kernels read that is held while a batch is shown, `[R, K * B, ...]`: ids of samples, modulators."""
-        ids = context.samples.numpy()
-        values = dict(held_values(self, context))
-        self.moment = None  # what modulators left in it belongs to no step
-        return {SAMPLES: np.broadcast_to(ids[None, :, None], (self.work.size[0], len(ids), 1)), **values}
+    def feed(
+        self, program: Program, context: Context, known: Known, coming: Sequence[Coming] = ()
+    ) -> Mapping[str, Array | Laid]:
+        """Point the kernels to all that is given from outside; what has to stay while they run."""
+        drives: dict[str, Array | Laid] = {one.label: one.array for one in coming}
+        if self.coefficients or self.broadcasts or self.cleans:
+            drives |= held_values(self, context)
+            self.moment = None  # what modulators left in it belongs to no step
+        if self.fed == known.given.number:
+            for array, signal in known.held.values():
+                np.copyto(array, signal)
+            program.feed(drives, self.batch, drives)
+        else:
+            if not known.held:
+                known.held |= {drive: (signal.copy(), signal) for drive, signal in signals(self, context)}
+            for drive, (array, signal) in known.held.items():
+                np.copyto(array, signal)
+                drives[drive] = array
+            drives |= known.drives
+            if SAMPLES in program.users:
+                drives[SAMPLES] = known.samples
+            program.feed(drives, self.batch)
+        self.fed = known.given.number
+        program.begin(context.clock, context.phase.steps)
+        return drives
 
     def end(self, clock: int) -> None:
         self._finish()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
-import torch
 
 from neurosim.backends.cpu import aligned, wires
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse, wipe
@@ -61,6 +61,7 @@ class Delivery:
         if not self.reason:
             self.weight, self.bias = self._places()
         self.own = self.weight  # no state shares it
+        self.copied: ref[Tensor] | None = None  # the weight of which `own` is a copy: each trial may begin with it
 
     @property
     def parted(self) -> bool:
@@ -117,27 +118,34 @@ class Delivery:
         address = self.own.ctypes.data
         self.homes = [(one.block, int(place)) for one in kernels for place in np.flatnonzero(one.block == address)]
 
-    def _take(self, turned: Tensor) -> None:
+    def _take(self, weight: Tensor) -> None:
         """Let the kernels read `[R, Q, P]`: where it lies, if it lies in that order, else from a copy."""
         assert self.own is not None
-        weight = turned.numpy() if self.homes is not None and turned.is_contiguous() else self.own
-        if weight is self.own:
-            self.own[...] = turned.numpy()
-        if weight is not self.weight:
-            self.weight, address = weight, weight.ctypes.data
-            for block, place in self.homes or ():
-                block[place] = address
+        turned = weight.numpy().swapaxes(-1, -2)
+        if self.homes is not None and turned.flags.c_contiguous:
+            self._point(turned, weight.data_ptr())
+            return
+        if self.homes is None or self.copied is None or self.copied() is not weight:
+            self.own[...] = turned
+            self.copied = ref(weight)
+        if self.weight is not self.own:
+            self._point(self.own, self.own.ctypes.data)
+
+    def _point(self, weight: Array, address: int) -> None:
+        self.weight = weight
+        for block, place in self.homes or ():
+            block[place] = address
 
     def handed_over(self) -> Array:
         """`weight [R, Q, P]` in memory that kernels read and that may be written to: what a state holds is copied."""
         assert self.own is not None
         assert self.homes is not None
         if self.weight is self.own:
-            self.own = room(self.own.shape, self.own.dtype)
+            self.own, self.copied = room(self.own.shape, self.own.dtype), None
         else:
             fresh = room(self.own.shape, self.own.dtype)
             fresh[...] = self.weight
-            self._take(torch.from_numpy(fresh))
+            self._point(fresh, fresh.ctypes.data)
         assert self.weight is not None
         return self.weight
 
@@ -170,7 +178,7 @@ class Delivery:
         bias = learning.effective_bias(synapses, learned, context) if self.bias is not None else None
         if weight is not self.seen[0] and not self.transposed:
             if synapses.kind == "dense" and not self.by_post:
-                self._take(weight.transpose(-1, -2))
+                self._take(weight)
             elif synapses.kind == "sparse":
                 self._take_edges(weight.numpy())
             else:

@@ -19,7 +19,7 @@ from neurosim.backends.cpu.formed import Formed, form
 from neurosim.backends.cpu.learning import Plastic
 from neurosim.backends.cpu.product import Kept, Product, Summand, inputs
 from neurosim.backends.cpu.program import run_shares, shares_of
-from neurosim.backends.cpu.rooms import room
+from neurosim.backends.cpu.rooms import tensor_room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
@@ -170,7 +170,7 @@ class Factored(Plastic):
         self.earlier = learned["count"][self.name]
         replicas, batch = self.builder.work.size
         for kept in self.keeps.values():
-            kept.rows = torch.from_numpy(room((replicas, self.kept_steps, batch, kept.units), self.builder.work.dtype))
+            kept.rows = tensor_room((replicas, self.kept_steps, batch, kept.units), self.builder.work.one.dtype)
             block = kept.kernel.block
             block[outer.STEPS], block[outer.FORM] = self.kept_steps, steps - self.kept_steps
             block[outer.ROWS] = kept.rows.data_ptr()
@@ -285,11 +285,9 @@ class Factored(Plastic):
 
     # ---- states -----------------------------------------------------------------------------------------------------
 
-    def _owned(self, part: str, array: Tensor) -> Tensor:
+    def _owned(self, part: str, found: Tensor) -> Tensor:
         """An array that nobody else holds, in the layout of the weight."""
-        if part == "bias":
-            return array
-        return array.transpose(-1, -2) if self.synapses.kind == "dense" else self._tensor(part, array.numpy())
+        return found if part == "bias" or self._moves(part) else self._tensor(part, found.numpy())
 
     def _keep_eligibility(self) -> None:
         if self.decay is None:

@@ -75,6 +75,7 @@ class Plastic:
         self.modulator = modulator_place(builder, delivery, rule)
         self.factors = Factors(builder.work, builder.plan.dt, self.name)
         self.updates = not why_no_update(builder, delivery, rule)  # by a kernel
+        self.transforms_remember = any(transform.memory for part in self.parts for transform in part.chain)
         self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
         self.build()
 
@@ -238,6 +239,8 @@ class Plastic:
             kernel.block[FORM] = steps - 1 if self.rule.accumulate == "last" and not self.at_once else 0
 
     def _begin_transforms(self, learned: dict[str, Any]) -> None:
+        if not self.transforms_remember:
+            return
         for part in self.parts:
             slots_of = learned["transform"][self.name][part.name]
             for slots, arrays in zip(slots_of, self.synaptic[part.name].slots, strict=False):
@@ -367,6 +370,8 @@ class Plastic:
         """Write back what updates by kernels have changed."""
         self.weights(learned)
         learned["count"][self.name] += updates
+        if not self.transforms_remember:
+            return
         learned["transform"][self.name] = {
             part.name: tuple(
                 {slot: self._tensor(part.name, array) for slot, array in zip(transform.memory, arrays, strict=True)}

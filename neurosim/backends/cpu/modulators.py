@@ -135,19 +135,37 @@ def _shuffled(builder: Builder, synapses: Synapses, place: Place, late: bool) ->
 
 
 def held_values(builder: Builder, context: Context) -> Iterator[tuple[str, Array]]:
-    """What modulators read that is held while a batch is shown, `[R, K * B, N or 1]` by drive."""
+    """What modulators read that is held while a batch is shown, `[R, K * B, N or 1]` by drive, made anew for each
+    run.
+    """
     yield from coefficients(builder.coefficients, context, builder.batch)
     last = context.phase.steps - 1
     for drive, synapses, rule in builder.broadcasts:
-        learning = builder.simulator.learning
-        m = learning.modulator(synapses, rule, builder.at(context.clock), builder.learned, context, last)
-        size = builder.work.size[0], context.batch, synapses.post.units
-        yield drive, np.ascontiguousarray(m.expand(size).numpy())
+        if remembers(rule):
+            learning = builder.simulator.learning
+            m = learning.modulator(synapses, rule, builder.at(context.clock), builder.learned, context, last)
+            size = builder.work.size[0], context.batch, synapses.post.units
+            yield drive, np.ascontiguousarray(m.expand(size).numpy())
     for drive, synapses, rule in builder.cleans:
         before = builder.learned["modulator"][synapses.name].get("clean")
         if before is None or before.shape != (*builder.work.size, synapses.post.units):
             remember(builder, synapses, rule)  # which says what is wrong
         yield drive, np.ascontiguousarray(before.numpy())
+
+
+def remembers(rule: ThreeFactorRule) -> bool:
+    """Has a broadcast a running mean? Else it is the signal."""
+    return rule.modulator.tau is not None
+
+
+def signals(builder: Builder, context: Context) -> Iterator[tuple[str, Array]]:
+    """The signals that are broadcast as they are, `[R, K * B, N]` by drive: views of what the phase gives."""
+    learning = builder.simulator.learning
+    for drive, synapses, rule in builder.broadcasts:
+        if not remembers(rule):
+            signal = signal_of(context.signals, rule.modulator.name, context.phase.name)
+            m = learning.spread(synapses, signal, context.batch)
+            yield drive, m.expand(builder.work.size[0], context.batch, synapses.post.units).numpy()
 
 
 def remember(builder: Builder, synapses: Synapses, rule: ThreeFactorRule) -> None:

@@ -61,11 +61,13 @@ class Product:
 
     def __init__(self, dtype: str, synaptic: Synaptic, summands: list[Summand], updates: bool, elsewhere: bool):
         self.dtype, self.synaptic, self.summands, self.updates = dtype, synaptic, summands, updates
+        self.elsewhere = elsewhere  # do kernels read the weight where a state holds it?
         self.kernel = self._gathered(("out",) if elsewhere else ("w", "out"))
         self.weight = torch.from_numpy(synaptic.weight)
         self.table = table([self.kernel.made])
         self.single: dict[str, Tensor] = {}  # as large as the weight, of which one row per share is ever touched
         self._in_place: outer.Gathered | None = None
+        self._known: dict[Any, dict[str, int]] = {}  # what each kernel was told last
 
     def _gathered(self, written: tuple[str, ...]) -> outer.Gathered:
         inputs = [one.pre is not None for one in self.summands]
@@ -81,26 +83,33 @@ class Product:
     @property
     def dense(self) -> bool:
         """Had a term more inputs that are not zero than are worth a list?"""
-        return any(one.inputs.dense.any() for one in self.summands if isinstance(one.inputs, Inputs))
+        return any(one.inputs.too_many for one in self.summands if isinstance(one.inputs, Inputs))
 
     def begin(self, kernel: outer.Gathered, steps: int) -> None:
         """Make ready to list the rows of `steps` steps for a kernel."""
         replicas, _, posts, pres = self.synaptic.size
         for k, one in enumerate(self.summands):
-            kernel.set(K=steps)
+            f_at = one.f.data_ptr()
             if isinstance(one.inputs, Total):
-                one.inputs.set(K=one.f.numel() // (replicas * posts), rows_at=one.f.data_ptr())
-                kernel.set(**{f"rows{k}": one.inputs.total.ctypes.data})
+                one.inputs.set(K=one.f.numel() // (replicas * posts), rows_at=f_at)
+                self._set(kernel, k, {"K": steps, f"rows{k}": one.inputs.total.ctypes.data})
                 continue
             assert one.pre is not None
-            rows = one.pre.rows.view(replicas, -1, pres)
-            count = rows.shape[1] * pres
+            rows = one.pre.rows.numel() // (replicas * pres)
+            count = rows * pres
             large = self.synaptic.kind == "dense" and pres > 1 and count * replicas * posts >= MATRIX_PRODUCT
-            lists = one.inputs.begin(rows, int(FEW * count) if large else count)
-            kernel.set(**{f"{name}{k}": value for name, value in lists.items()}, **{f"rows{k}": one.f.data_ptr()})
+            lists = one.inputs.begin(one.pre.rows, rows, int(FEW * count) if large else count)
+            self._set(kernel, k, {"K": steps, f"rows{k}": f_at, **{f"{name}{k}": at for name, at in lists.items()}})
+
+    def _set(self, kernel: outer.Gathered, what: Any, values: dict[str, int]) -> None:
+        """Sizes and addresses, most of which are those of the last time."""
+        if self._known.get((kernel, what)) != values:
+            self._known[kernel, what] = values
+            kernel.set(**values)
 
     def __call__(self, clock: int, start: Tensor | None, made: bool, count: int, earlier: int) -> Tensor:
-        """The new weight, if the change is `made`; else the change. It begins with `start`, which is written to.
+        """The new weight, if the change is `made`; else the change, in the layout in which a state has them where the
+        weight lies there, else in that of the kernels. It begins with `start`, which is written to.
 
         The inputs have been listed; `clock` is the phase's last step.
         """
@@ -108,7 +117,8 @@ class Product:
         targets = {} if start is None else {"g": start}
         for name, product in self._dense_products():
             targets[name] = targets[name] + product if name in targets else product
-        result = torch.from_numpy(room(weight.shape, self.synaptic.weight.dtype))
+        array = room(tuple(weight.shape), self.synaptic.weight.dtype)
+        result = torch.from_numpy(array.swapaxes(-1, -2) if self.elsewhere else array)
         for name in kernel.targets:
             self._target(kernel, name, targets.get(name), None if made or name != "g" else result)
         mean = self.synaptic.rule.accumulate == "mean"
@@ -116,7 +126,9 @@ class Product:
         kernel.made.begin(clock, 1)
         parts = shares_of(1, self.synaptic.size[3], self.synaptic.weight.size, True)
         run_shares(self.table, clock, clock + 1, [(0, self.synaptic.size[0], j0, j1) for *_, j0, j1 in parts])
-        return result if made else targets.get("g", result)
+        if made or "g" not in targets:
+            return result
+        return targets["g"].transpose(-1, -2) if self.elsewhere else targets["g"]
 
     def begin_series(self, steps: int, weight: Array, count: int, earlier: int) -> None:
         """Batches follow each other, and `weight` is changed in place after each."""
@@ -131,7 +143,7 @@ class Product:
         """The products of terms that have too many inputs for lists (which are then empty), by target."""
         replicas, _, posts, pres = self.synaptic.size
         for k, one in enumerate(self.summands):
-            if not isinstance(one.inputs, Inputs) or not one.inputs.dense.any():
+            if not isinstance(one.inputs, Inputs) or not one.inputs.too_many:
                 continue
             assert one.pre is not None
             rows = one.pre.rows.view(replicas, -1, pres)
@@ -150,7 +162,7 @@ class Product:
             array = self.single[name]
         whole = given is not None or result is not None
         row, step = (0, 0) if sparse else (pres * posts, posts)
-        kernel.set(**{
+        self._set(kernel, name, {
             f"{name}_at": array.data_ptr(), f"{name}_r": row, f"{name}_j": step if whole else 0,
             f"{name}_b": 0 if whole else step, f"{name}_fresh": given is None,
         })  # fmt: skip

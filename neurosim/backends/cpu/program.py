@@ -6,10 +6,9 @@ rule without a kernel) stands between them as a Python call. Without such calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +19,7 @@ from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.team import OFFER, Pace, Team, pool
 from neurosim.backends.cpu.tiles import LANES
-from neurosim.backends.cpu.writer import Kernel
+from neurosim.backends.cpu.writer import Kernel, Laid
 from neurosim.types import Array
 
 Call = Callable[[int], None]  # of the clock
@@ -42,16 +41,25 @@ class Program:
     pace: Pace = field(default_factory=Pace)
     _segments: dict[bool, list[Array | Call]] = field(default_factory=dict)
     _teams: dict[int, Team] = field(default_factory=dict)
-    _fed: list[Kernel] | None = None
 
     @property
     def kernels(self) -> list[Kernel]:
         return [operation for operation in self.operations if isinstance(operation, Kernel)]
 
-    @property
+    @cached_property
     def compiled(self) -> bool:
-        """Is all of it compiled, the last step too?"""
+        """Is all of it compiled, the last step too? (Asked when it is complete.)"""
         return len(self.kernels) == len(self.operations)
+
+    @cached_property
+    def parted(self) -> bool:
+        """Are there kernels that several threads share?"""
+        return any(len(one.bounds) > 2 for one in self.kernels)
+
+    @cached_property
+    def whole(self) -> Array | None:
+        """A step as one table, where no step is another and nothing is Python's."""
+        return table(self.kernels) if self.compiled and not self.final and self.operations else None
 
     def add(self, operation: Kernel | Call, reason: str = "", final: bool = False) -> None:
         if final:
@@ -91,30 +99,58 @@ class Program:
             self._teams[lanes] = Team([table(own, lane, lanes) for lane in range(lanes)])
         return self._teams[lanes]
 
-    def feed(self, drives: dict[str, Array], clock: int, span: int, rows: int) -> None:
-        """This run's drives, its first step, and that `rows` of them are shown for `span` steps at a time."""
-        if self._fed is None:
-            self._fed = [kernel for kernel in self.kernels if kernel.drives or kernel.starts or kernel.spans]
-        for kernel in self._fed:
+    @cached_property
+    def users(self) -> dict[str, list[Kernel]]:
+        """The kernels that read a drive, by its name."""
+        found: dict[str, list[Kernel]] = {}
+        for kernel in self.kernels:
             for name in kernel.drives:
+                found.setdefault(name, []).append(kernel)
+        return found
+
+    @cached_property
+    def starts(self) -> list[tuple[Array, int]]:
+        """Where the clock of a run's first step is put."""
+        return [(kernel.block, place) for kernel in self.kernels for place in kernel.starts]
+
+    @cached_property
+    def spans(self) -> list[tuple[Array, int]]:
+        """Where the number of steps is put for which a batch is shown."""
+        return [(kernel.block, place) for kernel in self.kernels for place in kernel.spans]
+
+    def feed(self, drives: Mapping[str, Array | Laid], rows: int, names: Iterable[str] | None = None) -> None:
+        """This run's drives, `rows` of which are shown at a time; only those of some `names`, if the others are where
+        they were.
+        """
+        for name in self.users if names is None else names:
+            for kernel in self.users.get(name, ()):
                 kernel.feed(name, drives[name], rows)
-            kernel.begin(clock, span)
+
+    def begin(self, clock: int, span: int) -> None:
+        """A run begins at `clock`, in which each batch is shown for `span` steps; its drives are there."""
+        for block, place in self.starts:
+            block[place] = clock
+        for block, place in self.spans:
+            block[place] = span
 
     def place(self, name: str, array: Array, first: int) -> None:
         """From now on, the drive `name` is an array that begins with step `first` of the run."""
-        for kernel in self._fed or ():
-            if name in kernel.drives:
-                kernel.block[kernel.drives[name][0]] = array.ctypes.data - first * array.strides[0]
+        for kernel in self.users.get(name, ()):
+            kernel.block[kernel.drives[name][0]] = array.ctypes.data - first * array.strides[0]
 
     def run(self, clock: int, steps: int, shares: Sequence[Share], end: int, lanes: int) -> None:
         """Run `steps` steps from `clock` of a phase that stops before `end`; while all of it is compiled, the shares in
         parallel, or a single one by `lanes` threads if it has parts.
         """
+        whole = self.whole
+        if whole is not None and lanes == 1:
+            run_shares(whole, clock, clock + steps, shares)
+            return
         segments, stop = self.segments(), clock + steps
         final = stop == end and bool(self.final)
         if not any(callable(segment) for segment in segments):
             for calls in segments:
-                if lanes > 1 and list(shares) == [(0, 1, 0, 1)] and any(len(one.bounds) > 2 for one in self.kernels):
+                if lanes > 1 and list(shares) == [(0, 1, 0, 1)] and self.parted:
                     self.pace.run(self.team(lanes), calls, clock, stop - final - clock)
                 else:
                     run_shares(calls, clock, stop - final, shares)
@@ -142,34 +178,41 @@ def run_shares(calls: Any, start: int, stop: int, shares: Sequence[Share]) -> No
         done.result()
 
 
-@contextmanager
-def threads_for(program: Program) -> Iterator[int]:
+class Threads:
     """Torch's number of threads. Where all of a program is compiled they are ours, and torch keeps to one.
 
     Behind an operation of its own, torch's threads wait by spinning for milliseconds on the cores that ours need: two
     threads took 17 instead of 3 ms of CPU for a batch of BioHSIC.
     """
-    threads = torch.get_num_threads()
-    alone = program.compiled and threads > 1
-    if alone:
-        torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        if alone:
-            torch.set_num_threads(threads)
+
+    def __init__(self, program: Program):
+        self.threads = torch.get_num_threads()
+        self.alone = self.threads > 1 and program.compiled
+
+    def __enter__(self) -> int:
+        if self.alone:
+            torch.set_num_threads(1)
+        return self.threads
+
+    def __exit__(self, *error: object) -> None:
+        if self.alone:
+            torch.set_num_threads(self.threads)
 
 
-def shares_of(replicas: int, batch: int, work: int, split_rows: bool, threads: int | None = None) -> list[Share]:
+def shares_of(replicas: int, batch: int, work: int, split_rows: bool, threads: int | None = None) -> tuple[Share, ...]:
     """Equal parts for `threads` threads (None: torch's): of the replicas, or of the rows where nothing sums over them.
 
     Parts never meet, so any number of threads gives the same bits.
     """
-    threads = min(LANES, torch.get_num_threads() if threads is None else threads)
-    threads = threads if work >= PARALLEL_WORK else 1
+    threads = min(LANES, torch.get_num_threads() if threads is None else threads) if work >= PARALLEL_WORK else 1
+    return _shares(replicas, batch, threads, split_rows)
+
+
+@cache
+def _shares(replicas: int, batch: int, threads: int, split_rows: bool) -> tuple[Share, ...]:
     if replicas >= threads or not split_rows:
-        return [(a, b, 0, batch) for a, b in _parts(replicas, min(threads, replicas))]
-    return [(0, replicas, a, b) for a, b in _parts(batch, min(threads, batch))]
+        return tuple((a, b, 0, batch) for a, b in _parts(replicas, min(threads, replicas)))
+    return tuple((0, replicas, a, b) for a, b in _parts(batch, min(threads, batch)))
 
 
 def lanes_of(units: int, threads: int) -> int:

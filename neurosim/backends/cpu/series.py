@@ -15,7 +15,7 @@ import torch
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.lists import restart_lists
-from neurosim.backends.cpu.program import Program, lanes_of, shares_of, threads_for
+from neurosim.backends.cpu.program import Program, Threads, lanes_of, shares_of
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.reference import Context
 from neurosim.backends.simulator import State
@@ -55,15 +55,15 @@ def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
         return None
     turns = rows // batch
     learned = simulator.learning.begin(state.learned, [])
-    with torch.no_grad(), threads_for(program) as threads:
+    with torch.no_grad(), Threads(program) as threads:
         whole = _whole(simulator, builder, program, rest)
-        context = Context(simulator, phase, rows, state.clock, True, learned)
+        known = simulator.known(phase, rows)
+        context = Context(simulator, phase, rows, state.clock, True, learned, known.given)
         builder.work.load(state.activity, state.clock)
         builder.begin(context, state, tape)
         for plastic in builder.plastic:
             plastic.begin_series(phase.steps)
-        drives = {**simulator.drives(context), **builder.held(context)}
-        whole.feed(drives, state.clock, phase.steps, batch)
+        drives = builder.feed(whole, context, known)
         steps = turns * phase.steps
         replicas = simulator.plan.replicas
         work = simulator.units_in_all * replicas * batch * steps
@@ -75,6 +75,7 @@ def run(simulator: Cpu, state: State, phase: Phase, rest: bool) -> State | None:
             for plastic in builder.plastic:  # nothing of it counts: the state that it began with is as it was
                 plastic.delivery.forget()
             return None
+        del drives
         activity = {**builder.work.store(state.activity, clock), "eligibility": builder.kept()}
     return State({"batch": batch, **activity}, learned, clock)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from neurosim.backends.cpu import ahead, factored, recurrent, series
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
-from neurosim.backends.cpu.program import Program, lanes_of, shares_of, threads_for
+from neurosim.backends.cpu.known import Known, Phases
+from neurosim.backends.cpu.program import Program, Threads, lanes_of, shares_of
 from neurosim.backends.cpu.scan import Scan
 from neurosim.backends.cpu.workspace import Workspace
+from neurosim.backends.given import Given
 from neurosim.backends.gradient import phase as gradient
 from neurosim.backends.gradient.scans import Scans
 from neurosim.backends.needs import released_by
@@ -24,7 +25,6 @@ from neurosim.backends.tape import Tape
 from neurosim.backends.whole import counts
 from neurosim.modulator import Decrease
 from neurosim.phase import Held, Phase, check_batches
-from neurosim.types import Array
 
 
 class Cpu(Reference):
@@ -42,7 +42,9 @@ class Cpu(Reference):
         self._reference: dict[str, None] = {}  # reasons, in order
         self._chosen: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}  # `early`, `late` of a kind and length
         self._rest: dict[int, dict[str, Any]] = {}
+        self._widened = 0  # how often programs were forgotten because of new places
         self._products = ahead.Products()
+        self._phases = Phases(self)
         self.by_pre: set[str] = set()  # projections that were found to learn faster with weights by pre neuron
         # Does a modulator do something else in a phase of a certain name?
         self.by_name = any(isinstance(rule.modulator, Decrease) for _, rule in self.learning.local)
@@ -51,7 +53,8 @@ class Cpu(Reference):
     def _activity(self, batch: int) -> dict[str, Any]:
         """The activity at rest; a state never changes, so all that begin there share it."""
         if batch not in self._rest:
-            self._rest = {batch: super()._activity(batch)}
+            piece, rest = self._workspace(batch).piece, super()._activity(batch)
+            self._rest = {batch: rest if piece is None else {**rest, **piece.rest}}
         return self._rest[batch]
 
     def _workspace(self, batch: int) -> Workspace:
@@ -65,6 +68,7 @@ class Cpu(Reference):
                     neuron = self.plan.neurons[name]
                     found = counts(neuron.step, len(neuron.states), neuron.constants(self.plan.dt))
                     made.counts |= {cell.state_labels[place]: dtype for place, dtype in found.items()}
+            made.lay_out(super()._activity(batch))
             self._workspaces[batch] = made
         return self._workspaces[batch]
 
@@ -72,11 +76,32 @@ class Cpu(Reference):
         """Where counts that somebody has set are none, keep them as reals from now on."""
         if self._workspace(batch).widen(state.activity):
             self._programs.clear()  # they know the old places
+            self._widened += 1
 
-    def program(self, phase: Phase, batch: int, tape: Tape) -> tuple[Builder, Program]:
+    def _check(self, phase: Phase, batch: int) -> None:
+        if self._phases.find(phase, batch) is None:  # what is known was checked when it was new
+            super()._check(phase, batch)
+
+    def known(self, phase: Phase, batch: int) -> Known:
+        """What a phase gives, laid out for kernels."""
+        return self._phases.of(phase, batch)
+
+    def given(self, phase: Phase, batch: int) -> Given:
+        return self.known(phase, batch).given
+
+    def program(self, phase: Phase, batch: int, tape: Tape, known: Known | None = None) -> tuple[Builder, Program]:
         """The program of a phase; the same for all phases of the same kind."""
-        drives = tuple((target, isinstance(value, Held)) for target, value in phase.drive.items())
-        probes = tuple((probe.key, probe.every, probe.units, probe.events) for probe in tape.probes)
+        if known is None:
+            return self._program(phase, batch, tape)
+        key = tape.probes, len(self.by_pre), self._widened
+        if key not in known.programs:
+            known.programs[key] = self._program(phase, batch, tape)
+        found: tuple[Builder, Program] = known.programs[key]
+        return found
+
+    def _program(self, phase: Phase, batch: int, tape: Tape) -> tuple[Builder, Program]:
+        drives = tuple([(target, isinstance(value, Held)) for target, value in phase.drive.items()])
+        probes = tuple([(probe.key, probe.every, probe.units, probe.events) for probe in tape.probes])
         kind = batch, drives, phase.learn, phase.silent, phase.noise, probes
         if (*kind, phase.steps) not in self._chosen:
             keys = tuple(probe.key for probe in tape.probes)
@@ -114,58 +139,43 @@ class Cpu(Reference):
         return f"{done.fresh} kernels compiled, {done.loaded} found in {folder()}, {done.seconds:.1f} s in all"
 
     def _phase(self, state: State, phase: Phase, tape: Tape, trial_end: bool) -> State:
-        if self.learning.gradient_rules(phase):
+        if self.learning.gradient and self.learning.gradient_rules(phase):
             reason = gradient.why_not(self, self._scans, phase)
             told = [reason] if reason else gradient.left_to_torch(self, self._scans, phase)
             self._reference |= dict.fromkeys(told)
             if reason:
                 return super()._phase(state, phase, tape, trial_end)
             return gradient.run(self, self._scans, state, phase, tape, trial_end)
-        batch = self.batch(state)
+        batch, steps, clock = self.batch(state), phase.steps, state.clock
         learned = self.learning.begin(state.learned, [])
         self.make_room(state, batch)
-        builder, program = self.program(phase, batch, tape)
-        with torch.no_grad(), threads_for(program) as threads:
-            context = Context(self, phase, batch, state.clock, trial_end, learned)
-            work = builder.work
-            work.load(state.activity, state.clock)
-            builder.begin(context, state, tape)
-            drives = {**self.drives(context), **builder.held(context)}
-            coming = self._products.arriving(self, builder.deliveries, builder.early, context)
-            drives.update((one.label, one.array) for one in coming)
-            program.feed(drives, state.clock, phase.steps, batch)  # kernels know addresses only: `drives` lives on
-            work_done = self.units_in_all * self.plan.replicas * batch * phase.steps
-            shares = shares_of(self.plan.replicas, batch, work_done, builder.rows_apart, threads)
-            lanes = lanes_of(self.units_in_all, threads)
-            for first, steps in builder.stretches(state.clock):
-                for start, count in ahead.formed(coming, program, first - state.clock, steps):
-                    program.run(state.clock + start, count, shares, state.clock + phase.steps, lanes)
-            clock = state.clock + phase.steps
-            builder.end(clock)
-            builder.spread()
-            del drives, coming
-        activity = {"batch": batch, **work.store(state.activity, clock), "eligibility": builder.eligibility}
-        return State(activity, learned, clock)
+        with torch.no_grad():
+            known = self.known(phase, batch)
+            builder, program = self.program(phase, batch, tape, known)
+            with Threads(program) as threads:
+                context = Context(self, phase, batch, clock, trial_end, learned, known.given)
+                builder.work.load(state.activity, clock)
+                builder.begin(context, state, tape)
+                coming = self._products.arriving(self, builder.deliveries, builder.early, context)
+                drives = builder.feed(program, context, known, coming)  # kernels know addresses only: it lives on
+                work = self.units_in_all * self.plan.replicas * batch * steps
+                shares = shares_of(self.plan.replicas, batch, work, builder.rows_apart, threads)
+                lanes = lanes_of(self.units_in_all, threads)
+                parts = builder.parts(program, coming) if coming or builder.events else ((clock, steps),)
+                for first, count in parts:
+                    program.run(first, count, shares, clock + steps, lanes)
+                del drives, coming, parts
+                builder.end(clock + steps)
+                builder.spread()
+        left = builder.work.store(state.activity, clock + steps)
+        return State({"batch": batch, **left, "eligibility": builder.eligibility}, learned, clock + steps)
 
     def run_batches(self, state: State, trial: Sequence[Phase], rest: bool = False) -> State:
         """As the reference; a trial of one phase without anything to do in Python is one call for all batches."""
         if len(trial) == 1 and not self.learning.gradient_rules(trial[0]):
             check_batches(trial, self.batch(state))
-            trial[0].check(self.units, trial[0].batch or 1, self.plan.replicas)
-            self._check_names(trial[0])
+            self._check(trial[0], trial[0].batch or 1)
             done = series.run(self, self.fresh(state) if rest else state, trial[0], rest)
             if done is not None:
                 return done
         return super().run_batches(state, trial, rest)
-
-    def drives(self, context: Context) -> dict[str, Array]:
-        """Every drive of the phase by its place in it, `[T, R, B, N]` or `[R, B, N]`, the last axis contiguous."""
-        arrays = {}
-        for name, given in context.drive.items():
-            for place, (port, value) in enumerate(given):
-                tensor = value.x if isinstance(value, Held) else value
-                array: Array = tensor.detach().numpy()
-                if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
-                    array = np.ascontiguousarray(array)
-                arrays[f"{name}.{port}#{place}"] = array
-        return arrays

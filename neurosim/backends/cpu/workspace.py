@@ -17,6 +17,7 @@ import torch
 from neurosim.backends.cpu import aligned, tiles
 from neurosim.backends.cpu.edges import Edges
 from neurosim.backends.cpu.lists import Lists, empty
+from neurosim.backends.cpu.piece import Piece, fits
 from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.backends.moment import Moment
@@ -51,6 +52,17 @@ class Workspace:
         self.one = torch.ones(1, 1, 1, dtype=getattr(torch, dtype))
         self.zero = torch.zeros_like(self.one)
         self.nothing = self.one[:0]
+        self.piece: Piece | None = None
+
+    def lay_out(self, rest: dict[str, Any]) -> None:
+        """A small activity, such as `rest`, lies in one piece; to be called before anything else has a place."""
+        if self.counts or not fits(rest):
+            return
+        labels = [(label, 1) for label, _ in self.entries(rest)]
+        for label, past in rest["history"].items():
+            labels += [(label, delay) for delay in range(1, len(past) + 1)]
+        self.piece = Piece(rest, labels, self.memories)
+        self.buffers = {label: Buffer(array) for label, array in self.piece.arrays.items()}
 
     def width(self, label: str) -> int:
         """Units of the population (or release) that a label belongs to; the constant end of a bias has one."""
@@ -82,6 +94,8 @@ class Workspace:
 
     def widen(self, activity: dict[str, Any]) -> bool:
         """Forget the counts of an activity that hold something else, and say so: kernels know the old places."""
+        if not self.counts:
+            return False
         found = {f"{name}.{state}": value for name, own in activity["state"].items() for state, value in own.items()}
         others = [label for label, dtype in self.counts.items() if not _fits(found[label].numpy(), dtype)]
         for label in others:
@@ -132,11 +146,12 @@ class Workspace:
 
     def load(self, activity: dict[str, Any], clock: int) -> None:
         """Take over the activity of a state whose next step is `clock`."""
-        for label, value in self.entries(activity):
-            self.view(label, clock - 1).copy_(value)
-        for label, past in activity["history"].items():
-            for delay, value in enumerate(past, start=1):
-                self.view(label, clock - delay).copy_(value)
+        if self.piece is None or not self.piece.load(activity, clock):
+            for label, value in self.entries(activity):
+                self.view(label, clock - 1).copy_(value)
+            for label, past in activity["history"].items():
+                for delay, value in enumerate(past, start=1):
+                    self.view(label, clock - delay).copy_(value)
         for label, lists in self.listed.items():
             for slot, values in enumerate(self.buffer(label).array):
                 lists.take(values, slot)
@@ -156,6 +171,8 @@ class Workspace:
 
     def store(self, activity: dict[str, Any], clock: int) -> dict[str, Any]:
         """The activity before step `clock`, in the structure of `activity`, copied."""
+        if self.piece is not None:
+            return self.piece.store(clock)
 
         def kept(label: str, step: int) -> Tensor:
             return self.view(label, step).to(self.one.dtype, copy=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -69,13 +69,31 @@ class Kernel:
         for place in self.spans:
             self.block[place] = span
 
-    def feed(self, name: str, array: Array, rows: int) -> None:
+    def feed(self, name: str, array: Array | Laid, rows: int) -> None:
         """Point the kernel to this run's drive `[T, R, K * rows, N]` or `[R, K * rows, N]`, `rows` shown at a time."""
-        place, held = self.drives[name]
-        strides = (0, *array.strides) if held else array.strides
-        size = array.itemsize
-        by_batch = rows * strides[2]
-        self.block[place : place + 5] = array.ctypes.data, strides[0], strides[1] // size, strides[2] // size, by_batch
+        (place, held), block = self.drives[name], self.block
+        address, step, replica, row, size, _ = array if isinstance(array, Laid) else laid(array)
+        block[place] = address
+        block[place + 1] = 0 if held else step
+        block[place + 2] = replica
+        block[place + 3] = row
+        block[place + 4] = rows * row * size
+
+
+class Laid(NamedTuple):
+    """Where an array `[T, R, B, N]` or `[R, B, N]` lies: a step is so many bytes, replicas and rows so many entries."""
+
+    address: int
+    step: int
+    replica: int
+    row: int
+    size: int  # bytes of an entry
+    keeps: Any  # what holds the memory
+
+
+def laid(array: Array) -> Laid:
+    strides, size = array.strides, array.itemsize
+    return Laid(array.ctypes.data, strides[0], strides[-3] // size, strides[-2] // size, size, array)
 
 
 class Writer:
