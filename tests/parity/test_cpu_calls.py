@@ -11,6 +11,7 @@ from backends import DT, leaves
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import piece
+from neurosim.connectivity import OneToOne
 from neurosim.factor import Trace, post, pre
 from neurosim.modulator import Broadcast
 from neurosim.network import Network, Population, Projection
@@ -314,3 +315,22 @@ def test_many_weights_that_learn_at_the_end_of_a_phase_begin_again():
         together = simulator.run_batches(start, [several], rest=True)
         same(together.learned["weight"], made(**big).run_batches(anew(start), [several], rest=True).learned["weight"])
         assert turn or len(simulator.shortcuts()) == 1
+
+
+def test_whole_numbers_that_somebody_breaks_after_their_phase_is_known():
+    """Such states lie in bytes until then; programs that know the old place are forgotten."""
+    cells = Population("cells", 2100, LIF(tau_mem=8.0, t_ref=2.0))
+    network = Network((Population("in", 2100, Relay()), cells), (Projection("in", "cells", 0.7, OneToOne(), delay=0),))
+    phase = Phase("run", 9, {"in": Held(torch.rand(1, 2100, generator=torch.Generator().manual_seed(1)))})
+    probes = [Probe("cells", "v")]
+    simulators = [compile(network, 0.5, backend=backend, dtype="float32") for backend in ("cpu", "reference")]
+    states = [simulator.init(1) for simulator in simulators]
+    for turn in range(5):
+        done = [simulator.run(state, phase, probes) for simulator, state in zip(simulators, states, strict=True)]
+        np.testing.assert_allclose(done[0][1]["cells.v"], done[1][1]["cells.v"], atol=1e-5)
+        states = [state for state, _ in done]
+        if turn == 2:
+            assert simulators[0]._workspaces[1].counts
+            for state in states:
+                state.activity["state"]["cells"]["refractory"] += 0.5
+    assert not simulators[0]._workspaces[1].counts
