@@ -68,6 +68,18 @@ class Matrix:
             self._orders[seed, rows.shape] = order.to(rows.device)
         return self._orders[seed, rows.shape]
 
+    def groups(self, weight: Tensor, block: int, grouping: str, seed: int) -> Tensor:
+        """The block of each synapse, as numbers from 0 on in each replica, shaped like the weight."""
+        rows = weight.flatten(1) if grouping == "flat" else self._rows(weight)
+        length = rows.shape[-1]
+        own = (torch.arange(length) // block).expand(rows.shape)
+        if grouping == "permuted":
+            order = self._random_order(seed, rows)
+            own = torch.empty_like(order).scatter(-1, order, own)
+        if grouping != "flat":
+            own = own + -(-length // block) * torch.arange(rows.shape[1])[:, None]
+        return own.reshape(weight.shape)
+
     def block_sum(self, x: Tensor, block: int, grouping: str = "row", seed: int = 0) -> tuple[Tensor, Tensor]:
         rows = x.flatten(1) if grouping == "flat" else self._rows(x)
         if grouping != "permuted":

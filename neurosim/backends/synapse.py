@@ -212,15 +212,20 @@ class SparseOperation:
         shuffled = torch.argsort(torch.cat(drawn).to(self.device), stable=True)
         return shuffled[torch.argsort(self.post_index[shuffled], stable=True)]
 
-    def block_sum(self, x: Tensor, block: int, grouping: str = "row", seed: int = 0) -> tuple[Tensor, Tensor]:
+    def groups(self, weight: Tensor, block: int, grouping: str, seed: int) -> Tensor:
+        """The block of each edge, as numbers from 0 on, one replica after the other."""
         order = self._random_order(seed) if grouping == "permuted" else self._order
         row = (self._edge_replica if grouping == "flat" else self.post_index)[order]
         start = torch.searchsorted(row, row)  # the first edge of each edge's row, in sorted order
-        rank = torch.arange(len(row), device=x.device) - start
+        rank = torch.arange(len(row), device=row.device) - start
         group = torch.unique_consecutive(row * (len(row) + 1) + rank // block, return_inverse=True)[1]
         index = torch.empty_like(group)
         index[order] = group
-        count = int(group[-1]) + 1 if len(group) else 0
+        return index
+
+    def block_sum(self, x: Tensor, block: int, grouping: str = "row", seed: int = 0) -> tuple[Tensor, Tensor]:
+        index = self.groups(x, block, grouping, seed)
+        count = int(index.max()) + 1 if len(index) else 0
         zeros = torch.zeros(count, dtype=x.dtype, device=x.device)
         return zeros.index_add(0, index, x)[index], zeros.index_add(0, index, torch.ones_like(x))[index]
 

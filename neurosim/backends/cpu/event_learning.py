@@ -21,7 +21,8 @@ from typing import Any
 from neurosim.backends.cpu import machine
 from neurosim.backends.cpu.factors import Place, spiking
 from neurosim.backends.cpu.lists import Lists, name_lists, visit
-from neurosim.backends.cpu.plasticity import Synaptic, Text, begun, idle, spikes
+from neurosim.backends.cpu.plasticity import Text, begun, idle, spikes
+from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
 from neurosim.backends.resolve import Synapses
 from neurosim.constraint import Bounds

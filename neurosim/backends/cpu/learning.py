@@ -17,8 +17,10 @@ from neurosim.backends.cpu.event_learning import dearer, deliver_and_learn, know
 from neurosim.backends.cpu.factors import Factors, Place
 from neurosim.backends.cpu.machine import drive
 from neurosim.backends.cpu.modulators import modulator_place
-from neurosim.backends.cpu.plasticity import COUNT, FORM, FORMED, FULL, Synaptic, apply, learn
+from neurosim.backends.cpu.plasticity import COUNT, FORM, FORMED, FULL, apply, learn
 from neurosim.backends.cpu.schedule import table
+from neurosim.backends.cpu.synaptic import Synaptic
+from neurosim.backends.cpu.traced import Untraced, written
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change
 from neurosim.backends.needs import CONSTANT
@@ -56,11 +58,14 @@ def why_not(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
 def why_no_update(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
     """Why a change of weights has no kernel (a gathered one is then torch's, once), or ""."""
     for part in builder.simulator.learning.parts[delivery.synapses.name]:
-        if None in part.steps:
-            names = [type(t).__name__ for t, step in zip(part.chain, part.steps, strict=True) if step is None]
-            return f"its transform {names[0]} looks at neighbouring synapses"
-    if not all(isinstance(constraint, Bounds) for constraint in rule.constraints):
-        return "its constraint looks at neighbouring synapses"
+        bias = part.name == "bias"
+        lone = bias or delivery.synapses.kind == "one_to_one"
+        traced = [transform for transform in part.chain if not transform.pointwise]
+        for one in (*traced, *(() if bias else rule.constraints)):
+            try:
+                written(one, lone, bias)
+            except Untraced as error:
+                return f"{type(one).__name__} does what has no kernel: {error}"
     return ""
 
 
@@ -160,7 +165,9 @@ class Plastic:
             shown=any(one.key == f"{self.name}.eligibility" for one in self.builder.tape.probes),
             slots=[[np.zeros_like(weight) for _ in transform.memory] for transform in chain],
             change=None if self.at_once else np.zeros_like(weight),
-            bounds=tuple(rule.constraints) if self.updates and not bias else (),
+            bias=bias,
+            constraints=tuple(rule.constraints) if self.updates and not bias else (),
+            groups=lambda block, grouping, seed: self._groups(part, block, grouping, seed),
         )
         if kind == "sparse":
             synaptic.post = self.delivery.post
@@ -207,6 +214,20 @@ class Plastic:
             array = value.numpy()
         return array
 
+    def _groups(self, part: Part, block: int, grouping: str, seed: int) -> tuple[Array, Array]:
+        """The block of each synapse, numbered one replica after the other, and where each replica begins."""
+        edges, replicas = self.synapses.edges, self.builder.work.size[0]
+        operation: Any = part.operation
+        if edges is not None:
+            own = operation.groups(self.builder.work.one, block, grouping, seed)
+            counts = [len(one.unique()) for one in own.split(list(edges.counts))]
+        else:
+            weight = torch.empty(replicas, *self.synapses.weight_shape)
+            own = operation.groups(weight, block, grouping, seed)
+            counts = [int(own.max()) + 1 if own.numel() else 0] * replicas
+            own = own + torch.arange(replicas)[:, None, None] * counts[0]
+        return self._ordered(own), np.concatenate([[0], np.cumsum(counts)])
+
     def _tensor(self, part: str, array: Array) -> Tensor:
         """A copy of a kernel's array in the layout of the weight."""
         if part == "bias" or self.synapses.kind == "one_to_one" or self.delivery.by_post:
@@ -250,10 +271,11 @@ class Plastic:
     @staticmethod
     def _within(synaptic: Synaptic) -> bool:
         """Do all weights obey their bounds?"""
-        low = max((one.w_min for one in synaptic.bounds if one.w_min is not None), default=-np.inf)
-        high = min((one.w_max for one in synaptic.bounds if one.w_max is not None), default=np.inf)
+        bounds = [one for one in synaptic.constraints if isinstance(one, Bounds)]
+        low = max((one.w_min for one in bounds if one.w_min is not None), default=-np.inf)
+        high = min((one.w_max for one in bounds if one.w_max is not None), default=np.inf)
         weight = synaptic.weight
-        return not synaptic.bounds or bool(weight.size == 0 or (weight.min() >= low and weight.max() <= high))
+        return not bounds or bool(weight.size == 0 or (weight.min() >= low and weight.max() <= high))
 
     def _load_eligibility(self, part: str, memory: Array, value: Tensor | None) -> None:
         if value is None or not value.numel():

@@ -21,7 +21,8 @@ import numpy as np
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.inputs import Slots
 from neurosim.backends.cpu.machine import wide
-from neurosim.backends.cpu.plasticity import Synaptic, Text, idle
+from neurosim.backends.cpu.plasticity import Text, idle
+from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.writer import Kernel, Writer
 
 STEPS, FORM, ROWS = 2, 3, 4  # in the block of `keep`: rows that are kept, the batch's first step of them, their address
@@ -168,10 +169,7 @@ class Gathered(Text, Slots):
         writer.line("count = real(earlier + turn)")
         writer.line("j0, j1 = (0, Q) if whole != 0 else (b0, b1)")
         writer.line("for r in range(r0, r1):")
-        writer.line("for j in range(j0, j1):", 2)
-        self._row_bounds()
-        for name in ("w", *(["out"] if updates and "out" in self.written else []), *self.arrays):
-            self._own_row(name, 3)
+        self._each_row("w", *(["out"] if updates and "out" in self.written else []), rows="j0, j1")
         if update:
             self._idle_row()
         for target in self.targets:
@@ -194,7 +192,7 @@ class Gathered(Text, Slots):
 
     def _idle_row(self) -> None:
         """A row without an input stays as it is, where nothing becomes of a change of 0."""
-        plain = all(self.inputs) and not self.synaptic.bounds
+        plain = all(self.inputs) and not self.synaptic.constraints
         if not (plain and all(map(idle, self.synaptic.chain))):
             return
         writer, last = self.writer, "u(r * (Q + 1) + j"

@@ -8,53 +8,16 @@ spiked are visited.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from neurosim.backends.cpu.factors import Place
+from neurosim.backends.cpu.passes import SynapseText, all_lines
+from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.writer import Kernel, Writer
-from neurosim.backends.learning import read_later
 from neurosim.constraint import Bounds
-from neurosim.rule import OfComponent, OfWeight, PerSynapse, ThreeFactorRule
-from neurosim.types import Array
-
-
-@dataclass
-class Synaptic:
-    """One weight (or bias) while it learns: arrays `[R, Q, P]`, or by edge sorted by pre neuron."""
-
-    rule: ThreeFactorRule
-    kind: str  # "dense" (also a bias: Q = 1), "one_to_one", "sparse"
-    size: tuple[int, int, int, int]  # R, B, P, Q
-    weight: Array
-    posts: list[list[Place]]  # by component and term
-    pres: list[list[Place]]
-    decays: list[Place | None]  # of components whose decay is a post factor
-    modulator: Place | None  # None: 1
-    chain: tuple[Any, ...]
-    constants: list[tuple[Any, ...]]  # of each transform, numbers or arrays like the weight
-    gains: dict[tuple[int, int], Any]  # PerSynapse gains by (component, term), numbers or arrays like the weight
-    dt: float
-    shown: bool = False  # is the eligibility recorded?
-    memories: list[Array] = field(default_factory=list)  # one per component with memory: [R, B, Q, P] or [B, E]
-    slots: list[list[Array]] = field(default_factory=list)  # of each transform, like the weight
-    change: Array | None = None  # where changes are gathered; None: every step's change is made at once
-    pointer: Array | None = None
-    post: Array | None = None
-    bounds: tuple[Bounds, ...] = ()
-
-    @property
-    def kept(self) -> list[int]:
-        """Components whose value is remembered (or, the last one, recorded)."""
-        last = len(self.rule.components) - 1
-        return [
-            index
-            for index, component in enumerate(self.rule.components)
-            if component.has_memory or read_later(self.rule, index) or (self.shown and index == last)
-        ]
-
+from neurosim.rule import OfComponent, OfWeight, PerSynapse
 
 SHORT = (
     64  # post neurons below which updates are made for all rows at once: loops over short rows cost their beginnings
@@ -77,13 +40,15 @@ def events(synaptic: Synaptic) -> bool:
     if synaptic.kind != "dense" or synaptic.kept or synaptic.change is not None:
         return False
     ends = zip(synaptic.posts, synaptic.pres, strict=True)
+    if not all(isinstance(constraint, Bounds) for constraint in synaptic.constraints):
+        return False
     spiking = all(post.spikes or pre.spikes for posts, pres in ends for post, pre in zip(posts, pres, strict=True))
     return spiking and all(map(idle, synaptic.chain))
 
 
 def idle(transform: Any) -> bool:
     """Does the transform leave a change of 0 alone, whatever the weight and the time?"""
-    if transform.memory:
+    if transform.memory or not transform.pointwise:
         return False
     weights, counts = (-1.3, 0.0, 0.7), (0.0, 1.0, 1000.0)
     constants = transform.constants()
@@ -114,17 +79,15 @@ def begun(dtype: str, synaptic: Synaptic) -> Writer:
     return writer
 
 
-class Text:
+class Text(SynapseText):
     """Writes the kernel of a step."""
 
     def __init__(self, writer: Writer, synaptic: Synaptic):
-        self.writer, self.synaptic, self.rule = writer, synaptic, synaptic.rule
-        self.sparse, self.lone = synaptic.kind == "sparse", synaptic.kind == "one_to_one"
+        super().__init__(writer, synaptic)
         self.names: dict[tuple[int, int], str] = {}
         self.rows: dict[str, list[str]] = {"post": [], "pre": []}
-        self.arrays: list[str] = []
-        self.by_events = self.listed = False  # are the loops over the neurons that spiked?
-        self.updates_apart = False  # after all rows, in one loop?
+        self.by_events = False  # are the loops over the neurons that spiked?
+        self.updates_apart = False  # after all rows
 
     # ---- arguments --------------------------------------------------------------------------------------------------
 
@@ -148,14 +111,6 @@ class Text:
             self.rows[end].append(twin)
         return twin
 
-    def _like_weight(self, name: str, value: Any) -> str:
-        """A number, or an array like the weight, at this synapse."""
-        if np.ndim(value) == 0:
-            return self.writer.constants(name, (float(value),), 1)[0]
-        self.writer.address(f"{name}_at", np.ascontiguousarray(value, dtype=self.writer.real))
-        self.arrays.append(name)
-        return f"{name}[i]"
-
     # ---- text -------------------------------------------------------------------------------------------------------
 
     def kernel(self) -> Kernel:
@@ -174,10 +129,12 @@ class Text:
         }
         gathers = synaptic.change is not None
         self.by_events = events(synaptic)
-        self.updates_apart = not (self.sparse or self.by_events or gathers) and synaptic.size[2] < SHORT
         scratch = synaptic.change if gathers else np.zeros_like(synaptic.weight)
         writer.address("g_at", scratch)  # type: ignore[arg-type]
-        update = [] if gathers else self._update("g[i] / real(B)" if self.rule.reduce == "mean" else "g[i]")
+        passes = [] if gathers else self._passes("g[i] / real(B)" if self.rule.reduce == "mean" else "g[i]")
+        update = all_lines(passes)
+        short = not self.sparse and synaptic.size[2] < SHORT
+        self.updates_apart = len(passes) > 1 or (short and not (self.by_events or gathers))
         body = self._eligibility(post, pre, m, decay, gain)
         writer.line("forms = since >= form")
         if gathers and not synaptic.kept:
@@ -187,14 +144,11 @@ class Text:
         writer.line("for r in range(r0, r1):")
         if self.by_events:
             self._spiked(post)
-        writer.line("for j in range(Q):", 2)
-        self._row_bounds()
-        for name in ("w", "g", *self.arrays):
-            self._own_row(name, 3)
+        self._each_row("w", "g")
         if not self.by_events:
             self._row(3, post, pre, body, update)
             if self.updates_apart:
-                self._all_synapses(update)
+                self._make(passes)
             return writer.done()
         self._arrived(pre)
         writer.line("if arrived:", 3)
@@ -210,27 +164,13 @@ class Text:
         assert synaptic.change is not None
         self._edges()
         writer.address("g_at", synaptic.change)
-        change = "g[i] / real(formed)" if self.rule.accumulate == "mean" else "g[i]"
-        lines = [*self._update(change), "g[i] = real(0)"]
+        passes = self._passes("g[i] / real(formed)" if self.rule.accumulate == "mean" else "g[i]")
+        passes[-1].lines.append("g[i] = real(0)")
         writer.line("count = real(earlier + turn)")
         writer.line("if since != span - 1:")
         writer.line("return", 2)
-        if not self.sparse:
-            self._all_synapses(lines)
-            return writer.done()
-        writer.line("for r in range(r0, r1):")
-        writer.line("for j in range(Q):", 2)
-        self._row_bounds()
-        for name in ("w", "g", *self.arrays):
-            self._own_row(name, 3)
-        self._loop(3, lines)
+        self._make(passes)
         return writer.done()
-
-    def _all_synapses(self, lines: list[str]) -> None:
-        """The same for every synapse of this share, in one loop (AdamW of 300 synapses in rows of ten: 7 us, so 1)."""
-        for name in ("w", "g", *self.arrays):
-            self.writer.row(name, f"{name}_at", "r0 * Q * P", 1)
-        self._loop(1, lines, "(r1 - r0) * Q * P")
 
     def _row(self, depth: int, post: list[list[str]], pre: list[list[str]], body: list[str], update: list[str]) -> None:
         """All synapses of a row (or those whose post neuron spiked): their change, then their update."""
@@ -241,7 +181,7 @@ class Text:
         writer.line(f"for b in range({'B - 1' if newest else '0'}, B):", depth)
         self._batch_row(depth + 1)
         inner = depth + 1
-        if not synaptic.kept and all(name for terms in pre for name in terms) and not self.lone:
+        if not synaptic.kept and all(name for terms in pre for name in terms) and not self.one_to_one:
             values = sorted({f"{name}_j != real(0)" for terms in pre for name in terms})
             writer.line(f"if {' or '.join(values)}:", inner)
             inner += 1
@@ -283,47 +223,11 @@ class Text:
         writer.line(f"if {' or '.join(f'{name}[u(j)] != real(0)' for name in names)}:", 4)
         writer.line("arrived = True", 5)
 
-    def _edges(self) -> None:
-        if self.sparse:
-            assert self.synaptic.pointer is not None
-            assert self.synaptic.post is not None
-            self.writer.array("start", self.synaptic.pointer, "integers")
-            self.writer.address("index_at", self.synaptic.post)
-
-    def _row_bounds(self) -> None:
-        writer = self.writer
-        if self.sparse:
-            writer.line("low = start[u(r * Q + j)]", 3)
-            writer.line("high = start[u(r * Q + j + 1)]", 3)
-            writer.line("index = carray(indices(index_at), (1,))", 3)
-            writer.number("E", len(self.synaptic.weight))
-
-    def _own_row(self, name: str, depth: int) -> None:
-        """The row of an array like the weight; edges of all replicas share one."""
-        self.writer.row(name, f"{name}_at", "0" if self.sparse else "(r * Q + j) * P", depth)
-
-    def _loop(self, depth: int, lines: list[str], count: str = "P") -> None:
-        writer = self.writer
-        if self.sparse:
-            writer.line("for n in range(low, high):", depth)
-            writer.line("i = u(n)", depth + 1)
-            writer.line("h = u(index[i])", depth + 1)
-        elif self.listed:
-            writer.line("for n in range(spikes):", depth)
-            writer.line("i = u(spiked[u(n)])", depth + 1)
-            writer.line("h = i", depth + 1)
-        else:
-            writer.line(f"for n in range({count}):", depth)
-            writer.line("i = u(n)", depth + 1)
-            writer.line("h = i", depth + 1)
-        for line in lines:
-            writer.line(line, depth + 1)
-
     def _batch_row(self, depth: int) -> None:
         for name in self.rows["pre"]:
-            units = "P" if self.lone else "Q"
+            units = "P" if self.one_to_one else "Q"
             self.writer.row(name, f"{name}_at", f"(r * B + b) * {units}", depth)
-            if not self.lone:
+            if not self.one_to_one:
                 self.writer.line(f"{name}_j = {name}[u(j)]", depth)
 
     def _gain(self, c: int, k: int, gain: Any) -> str:
@@ -354,7 +258,7 @@ class Text:
             products = []
             for k in range(len(component.terms)):
                 left = f"{post[c][k]}[h]" if post[c][k] else ""
-                right = (f"{pre[c][k]}[i]" if self.lone else f"{pre[c][k]}_j") if pre[c][k] else ""
+                right = (f"{pre[c][k]}[i]" if self.one_to_one else f"{pre[c][k]}_j") if pre[c][k] else ""
                 products.append(self._product(left, right, gain[c, k]))
             total = " + ".join(products)
             if c in self.synaptic.kept:
@@ -371,31 +275,4 @@ class Text:
         share = " / real(B)" if self.rule.reduce == "mean" and self.synaptic.change is not None else ""
         lines.append("if forms:" if self.synaptic.change is not None else "if True:")
         lines.append(f"    g[i] += {self._product(f'{m}[h]' if m else '', last)}{share}")
-        return lines
-
-    def _update(self, change: str) -> list[str]:
-        """w <- C(w + T(G)) of one synapse."""
-        lines = [f"change = {change}"]
-        for index, transform in enumerate(self.synaptic.chain):
-            self.writer.function(f"t{index}", transform.step)
-            slots = []
-            for number, slot in enumerate(self.synaptic.slots[index]):
-                name = f"t{index}_m{number}"
-                self.writer.address(f"{name}_at", slot)
-                self.arrays.append(name)
-                slots.append(f"{name}[i]")
-            constants = [
-                self._like_weight(f"t{index}_c{number}_", value)
-                for number, value in enumerate(self.synaptic.constants[index])
-            ]
-            arguments = ["change", "w[i]", "count", *slots, *constants]
-            lines.append(f"{', '.join(['change', *slots])}, = t{index}({', '.join(arguments)})")
-        lines.append("value = w[i] + change")
-        for number, bound in enumerate(self.synaptic.bounds):
-            for side, symbol in (("w_min", "<"), ("w_max", ">")):
-                edge = getattr(bound, side)
-                if edge is not None:
-                    name = self.writer.constants(f"bound{number}_{side}", (edge,), 1)[0]
-                    lines.append(f"value = {name} if value {symbol} {name} else value")
-        lines.append("w[i] = value")
         return lines

@@ -11,10 +11,10 @@ import torch
 from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.formed import Rows
 from neurosim.backends.cpu.inputs import Inputs, Total
-from neurosim.backends.cpu.plasticity import Synaptic
 from neurosim.backends.cpu.program import run_shares, shares_of
 from neurosim.backends.cpu.rooms import room
 from neurosim.backends.cpu.schedule import table
+from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.types import Array, Tensor
 
