@@ -17,6 +17,9 @@ from neurosim.backends.cpu import outer
 from neurosim.backends.cpu.factors import Place
 from neurosim.backends.cpu.formed import Formed, form
 from neurosim.backends.cpu.learning import Plastic
+from neurosim.backends.cpu.machine import drive
+from neurosim.backends.cpu.passes import asks_neighbours
+from neurosim.backends.cpu.plasticity import apply
 from neurosim.backends.cpu.product import Kept, Product, Summand, inputs
 from neurosim.backends.cpu.program import run_shares, shares_of
 from neurosim.backends.cpu.rooms import tensor_room
@@ -86,14 +89,23 @@ class Factored(Plastic):
         self.decay = None if component.tau is None else math.exp(-self.builder.plan.dt / component.tau)
         self.last = self.rule.accumulate == "last"
         self.keeps: dict[Any, Kept] = {}
-        self.clock = self.steps = self.kept_steps = self.earlier = 0
+        self.clock = self.steps = self.kept_steps = 0
         self.too_dense = False  # did a product of torch have to replace one by lists?
         self.modulated = None if self.last else self._keep(self.modulator, self.synapses.post.units)
         self.summands = {
             part.name: [self._summand(part, k) for k in range(len(component.terms))] for part in self.parts
         }
+        # Updates that wait for sums over the whole change have kernels of their own behind the product.
+        waiting = [name for name, own in self.synaptic.items() if self.updates and asks_neighbours(own)]
+        self.apply = {name: apply(self.builder.dtype, self.synaptic[name]) for name in waiting}
         self.products = {
-            name: Product(self.builder.dtype, self.synaptic[name], summands, self.updates, self._moves(name))
+            name: Product(
+                self.builder.dtype,
+                self.synaptic[name],
+                summands,
+                self.updates and name not in waiting,
+                self._moves(name),
+            )
             for name, summands in self.summands.items()
         }
         every = [one for summands in self.summands.values() for one in summands]
@@ -204,7 +216,10 @@ class Factored(Plastic):
         gathered = {}
         for part in self.parts:
             start, product = self._start(part, waiting.get(part.name)), self.products[part.name]
-            found = product(last, start, made, counts[part.name], learned["count"][self.name])
+            at_once = made and part.name not in self.apply
+            found = product(last, start, at_once, counts[part.name], learned["count"][self.name])
+            if made and not at_once:
+                found = self._made(part.name, found, counts[part.name])
             gathered[part.name] = self._owned(part.name, found)
         self._keep_eligibility()
         if made:
@@ -222,6 +237,23 @@ class Factored(Plastic):
         return [
             (self.synapses, part, mean_change(self.rule, gathered[part.name], counts[part.name])) for part in self.parts
         ]
+
+    def _made(self, part: str, change: Tensor, formed: int) -> Tensor:
+        """The new weight, by a kernel of its own."""
+        own, kernel = self.synaptic[part].weight, self.apply[part]
+        if self._moves(part):  # kernels read the weight where a state holds it
+            own = room(own.shape, own.dtype)
+            own[...] = self.delivery.weight
+        self._place(part, own, change.numpy())
+        self.prepare(part, formed)
+        drive(table([kernel]), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
+        return torch.from_numpy(own if self._moves(part) else own.copy())
+
+    def _place(self, part: str, weight: Array, change: Array) -> None:
+        """Where the kernel of an update finds what it works on."""
+        kernel = self.apply[part]
+        for name, array in (("w_at", weight), ("g_at", change)):
+            kernel.block[kernel.places[name]] = array.ctypes.data
 
     def _prepare(self) -> None:
         """Tell the kernels that go backwards where the rows of this run are."""
@@ -258,7 +290,7 @@ class Factored(Plastic):
         return []
 
     def closing(self) -> list[Kernel]:
-        return [*self.before, *(product.in_place.made for product in self.products.values())]
+        return [*self.before, *(product.in_place.made for product in self.products.values()), *self.apply.values()]
 
     def begin_series(self, steps: int) -> None:
         self._prepare()
@@ -266,7 +298,11 @@ class Factored(Plastic):
             weight = self.synaptic[name].weight
             if self._moves(name):
                 self.fresh[name] = weight = self.delivery.handed_over()
-            product.begin_series(self.kept_steps, weight, 1 if self.last else steps, self.earlier)
+            formed = 1 if self.last else steps
+            product.begin_series(self.kept_steps, weight, formed, self.earlier, self.synaptic[name].change)
+            if name in self.apply:
+                self.prepare(name, formed)
+                self._place(name, weight, self._change(name))
 
     def end_series(self, learned: dict[str, Any], turns: int, steps: int) -> bool:
         if any(product.dense for product in self.products.values()):

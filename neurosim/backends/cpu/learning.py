@@ -82,6 +82,7 @@ class Plastic:
         self.updates = not why_no_update(builder, delivery, rule)  # by a kernel
         self.transforms_remember = any(transform.memory for part in self.parts for transform in part.chain)
         self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
+        self.earlier = 0  # updates before this run
         self.build()
 
     def build(self) -> None:
@@ -242,6 +243,7 @@ class Plastic:
 
     def begin(self, learned: dict[str, Any], eligibility: dict[str, Any], clock: int, steps: int) -> None:
         """Take over the memories of a state."""
+        self.earlier = learned["count"][self.name]
         self._begin_transforms(learned)
         for part in self.parts:
             synaptic, kernel = self.synaptic[part.name], self.learn[part.name]
@@ -255,7 +257,7 @@ class Plastic:
                     change = waiting["sum"].numpy() if part.name == "bias" else self._ordered(waiting["sum"])
                 synaptic.change[...] = change
             for one in (kernel, *self.delivering):
-                one.block[COUNT] = learned["count"][self.name]
+                one.block[COUNT] = self.earlier
             kernel.block[FULL] = -1 if self._within(synaptic) else clock
             kernel.block[FORM] = steps - 1 if self.rule.accumulate == "last" and not self.at_once else 0
 
@@ -386,7 +388,7 @@ class Plastic:
         """Tell the kernel of the update how many were made before, and over how many steps its change was gathered."""
         kernel = self.apply[part]
         kernel.begin(0, 1)
-        kernel.block[COUNT], kernel.block[FORMED] = self.learn[part].block[COUNT], formed
+        kernel.block[COUNT], kernel.block[FORMED] = self.earlier, formed
 
     def _updated(self, learned: dict[str, Any], updates: int) -> None:
         """Write back what updates by kernels have changed."""

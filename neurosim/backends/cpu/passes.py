@@ -38,6 +38,13 @@ def all_lines(passes: list[Pass]) -> list[str]:
     return passes[0].lines if len(passes) == 1 else []
 
 
+def asks_neighbours(synaptic: Synaptic) -> bool:
+    """Does the update of a synapse wait for a sum over others?"""
+    own = [one for one in synaptic.chain if not one.pointwise]
+    made = (written(one, synaptic.lone, synaptic.bias) for one in (*own, *synaptic.constraints))
+    return any(one.levels()[one.result.place] for one in made)
+
+
 class SynapseText:
     """Writes loops over the synapses of one weight."""
 
@@ -245,8 +252,8 @@ class _Section:
         if line.operation in OPERATORS and line.operation != "pow":
             return OPERATORS[line.operation].format(*parts)
         word = "power" if line.operation == "pow" else line.operation
-        self.writer.scope[word] = words(self.writer.dtype)[word]
-        return f"{word}({', '.join(parts)})"
+        self.writer.scope[f"word_{word}"] = words(self.writer.dtype)[word]
+        return f"word_{word}({', '.join(parts)})"
 
     def _number(self, value: float) -> str:
         if value not in self.numbers:

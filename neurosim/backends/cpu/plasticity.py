@@ -33,17 +33,20 @@ def spikes(places: list[list[Place]], names: list[list[str]]) -> list[str]:
 
 
 def events(synaptic: Synaptic) -> bool:
-    """May synapses of neurons that did not spike be passed over?
+    """May synapses of neurons that did not spike be passed over when the change of a step is formed?
 
-    Every term has a spike in it, nothing is remembered per synapse, and no transform makes something of nothing.
+    Every term has a spike in it, and nothing is remembered per synapse.
     """
     if synaptic.kind != "dense" or synaptic.kept or synaptic.change is not None:
         return False
     ends = zip(synaptic.posts, synaptic.pres, strict=True)
-    if not all(isinstance(constraint, Bounds) for constraint in synaptic.constraints):
-        return False
-    spiking = all(post.spikes or pre.spikes for posts, pres in ends for post, pre in zip(posts, pres, strict=True))
-    return spiking and all(map(idle, synaptic.chain))
+    return all(post.spikes or pre.spikes for posts, pres in ends for post, pre in zip(posts, pres, strict=True))
+
+
+def stays(synaptic: Synaptic) -> bool:
+    """Does a synapse whose change is 0 keep its weight? (Weights out of their bounds are visited once.)"""
+    bounded = all(isinstance(constraint, Bounds) for constraint in synaptic.constraints)
+    return bounded and all(map(idle, synaptic.chain))
 
 
 def idle(transform: Any) -> bool:
@@ -134,7 +137,8 @@ class Text(SynapseText):
         passes = [] if gathers else self._passes("g[i] / real(B)" if self.rule.reduce == "mean" else "g[i]")
         update = all_lines(passes)
         short = not self.sparse and synaptic.size[2] < SHORT
-        self.updates_apart = len(passes) > 1 or (short and not (self.by_events or gathers))
+        at_once = self.by_events and stays(synaptic)  # where a row's change is formed, the same few synapses
+        self.updates_apart = not gathers and (len(passes) > 1 or (not at_once and (short or self.by_events)))
         body = self._eligibility(post, pre, m, decay, gain)
         writer.line("forms = since >= form")
         if gathers and not synaptic.kept:
@@ -147,15 +151,14 @@ class Text(SynapseText):
         self._each_row("w", "g")
         if not self.by_events:
             self._row(3, post, pre, body, update)
-            if self.updates_apart:
-                self._make(passes)
-            return writer.done()
-        self._arrived(pre)
-        writer.line("if arrived:", 3)
-        self._row(4, post, pre, body, update)
-        writer.line("else:", 3)
-        self.listed = True
-        self._row(4, post, pre, body, update)
+        else:
+            self._arrived(pre)
+            writer.line("if arrived:", 3)
+            self._row(4, post, pre, body, update)
+            writer.line("else:", 3)
+            self._row(4, post, pre, body, update, listed=True)
+        if self.updates_apart:
+            self._make(passes)
         return writer.done()
 
     def update(self) -> Kernel:
@@ -172,11 +175,21 @@ class Text(SynapseText):
         self._make(passes)
         return writer.done()
 
-    def _row(self, depth: int, post: list[list[str]], pre: list[list[str]], body: list[str], update: list[str]) -> None:
-        """All synapses of a row (or those whose post neuron spiked): their change, then their update."""
+    def _row(
+        self,
+        depth: int,
+        post: list[list[str]],
+        pre: list[list[str]],
+        body: list[str],
+        update: list[str],
+        listed: bool = False,
+    ) -> None:
+        """All synapses of a row (or, `listed`, those whose post neuron spiked): their change, then their update."""
         writer, synaptic = self.writer, self.synaptic
+        self.listed = listed and not self.updates_apart
         if synaptic.change is None:
             self._loop(depth, ["g[i] = real(0)"])
+        self.listed = listed
         newest = synaptic.modulator is not None and synaptic.modulator.newest and not synaptic.kept
         writer.line(f"for b in range({'B - 1' if newest else '0'}, B):", depth)
         self._batch_row(depth + 1)
@@ -190,26 +203,42 @@ class Text(SynapseText):
         for index in synaptic.kept:
             offset = "b * E" if self.sparse else "((r * B + b) * Q + j) * P"
             writer.row(f"e{index}", f"e{index}_at", offset, inner)
+        if listed and self.updates_apart:
+            self._name_list("b", inner)
         self._loop(inner, body)
         if update and not self.updates_apart:
             self._loop(depth, update)
+        self.listed = False
 
     def _spiked(self, post: list[list[str]]) -> None:
-        """List the post neurons that spiked in any row."""
+        """List the post neurons that spiked in any row; those of each row, if updates come apart."""
         writer, names = self.writer, spikes(self.synaptic.posts, post)
-        writer.address("list_at", np.zeros((self.synaptic.size[0], self.synaptic.size[2]), np.int32))
-        writer.line("spiked = carray(indices(list_at + r * P * 4), (1,))", 2)
-        writer.line("spikes = 0", 2)
-        if not names:
-            return
-        writer.line("for n in range(P):", 2)
-        writer.line("for b in range(B):", 3)
-        for name in names:
-            writer.row(name, f"{name}_at", "(r * B + b) * P", 4)
-        writer.line(f"if {' or '.join(f'{name}[u(n)] != real(0)' for name in names)}:", 4)
-        writer.line("spiked[u(spikes)] = n", 5)
-        writer.line("spikes += 1", 5)
-        writer.line("break", 5)
+        replicas, batch, posts, _ = self.synaptic.size
+        lists = batch if self.updates_apart else 1
+        writer.number("lists", lists)
+        writer.address("list_at", np.zeros((replicas, lists, posts + 1), np.int32))  # how many, then which
+        writer.line("for k in range(lists):", 2)
+        self._name_list("k", 3, counted=False)
+        writer.line("found = 0", 3)
+        if names:
+            writer.line("for n in range(P):", 3)
+            writer.line(f"for b in range({'k, k + 1' if self.updates_apart else 'B'}):", 4)
+            for name in names:
+                writer.row(name, f"{name}_at", "(r * B + b) * P", 5)
+            writer.line(f"if {' or '.join(f'{name}[u(n)] != real(0)' for name in names)}:", 5)
+            writer.line("spiked[u(found)] = n", 6)
+            writer.line("found += 1", 6)
+            writer.line("break", 6)
+        writer.line("count_of[u(0)] = found", 3)
+        self._name_list("0", 2)
+
+    def _name_list(self, number: str, depth: int, counted: bool = True) -> None:
+        """Name a list of post neurons, `spiked`, and how many they are, `spikes`."""
+        line = self.writer.line
+        line(f"count_of = carray(indices(list_at + (r * lists + {number}) * (P + 1) * 4), (1,))", depth)
+        line(f"spiked = carray(indices(list_at + ((r * lists + {number}) * (P + 1) + 1) * 4), (1,))", depth)
+        if counted:
+            line("spikes = np.int64(count_of[u(0)])", depth)
 
     def _arrived(self, pre: list[list[str]]) -> None:
         """Did a spike arrive from neuron j in any row? (Weights out of bounds are all visited once.)"""

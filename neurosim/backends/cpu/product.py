@@ -130,12 +130,13 @@ class Product:
             return result
         return targets["g"].transpose(-1, -2) if self.elsewhere else targets["g"]
 
-    def begin_series(self, steps: int, weight: Array, count: int, earlier: int) -> None:
-        """Batches follow each other, and `weight` is changed in place after each."""
+    def begin_series(self, steps: int, weight: Array, count: int, earlier: int, change: Array | None) -> None:
+        """Batches follow each other, and `weight` is changed in place after each (by another kernel, from `change`)."""
         kernel = self.in_place
         self.begin(kernel, steps)
         for name in kernel.targets:
-            self._target(kernel, name, None, None)
+            elsewhere = name == "g" and not self.updates and change is not None
+            self._target(kernel, name, None, torch.from_numpy(change) if elsewhere else None)
         mean = self.synaptic.rule.accumulate == "mean"
         kernel.set(whole=1, due=1, earlier=earlier, steps=count if mean else 1, w_at=weight.ctypes.data)
 
