@@ -16,13 +16,7 @@ from neurosim.rules.reward_stdp import RewardSTDP
 from neurosim.types import ConfigurationError
 
 # Rules that torch carries out, on every network or on one; what `show` says about it.
-BY_TORCH = {
-    "diehl_cook": "its constraint looks at neighbouring synapses",
-    "force": "its modulator differs by synapse",
-    "heterosynaptic": "its transform Heterosynaptic looks at neighbouring synapses",
-    "sign_symmetric": "another projection has the signs of its weights",
-    "weight_perturbation": "it perturbs its weights",
-}
+BY_TORCH = {"force": "its modulator differs by synapse"}
 
 
 @pytest.mark.parametrize("network", NETWORKS)

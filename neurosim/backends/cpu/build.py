@@ -19,7 +19,7 @@ from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
 from neurosim.backends.cpu.factored import Factored
 from neurosim.backends.cpu.known import Known
-from neurosim.backends.cpu.learning import Plastic, finish, why_not
+from neurosim.backends.cpu.learning import Plastic, finish, why_no_update, why_not
 from neurosim.backends.cpu.lists import Lists, collect
 from neurosim.backends.cpu.modulators import held_values, remember, signals
 from neurosim.backends.cpu.program import Program
@@ -394,6 +394,9 @@ class Builder:
                 self.plastic.append(plastic)
                 for kernel in plastic.kernels():
                     self.result.add(kernel)
+                if not plastic.updates:
+                    why = why_no_update(self, delivery, rule)
+                    self.result.reasons.append(f"torch makes the update of {synapses.name!r} ({why})")
         compiled = {plastic.name for plastic in self.plastic}
         others = [(s, rule) for s, rule in self.simulator.learning.local if s.name in self.learns - compiled]
         elsewhere = {s.name for s, _ in self.simulator.learning.local} - {s.name for s, _ in others}

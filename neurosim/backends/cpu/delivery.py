@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
+import torch
 
 from neurosim.backends.cpu import aligned, wires
 from neurosim.backends.cpu.edges import Edges, Level, no_edges, sparse, wipe
@@ -17,12 +18,20 @@ from neurosim.backends.cpu.writer import Buffer, Kernel
 from neurosim.backends.needs import released_by
 from neurosim.backends.reference import Context
 from neurosim.backends.resolve import Synapses
+from neurosim.rule import ThreeFactorRule
 from neurosim.types import Array, Tensor
 
 if TYPE_CHECKING:
     from neurosim.backends.cpu.simulator import Cpu
 
 MATRIX_PRODUCT = 2**20  # multiplications a step from which a dense matrix product of rates is torch's
+
+
+def _between(synapses: Synapses) -> bool:
+    """Is a weight delivered that is not the one that is learned?"""
+    rule = synapses.projection.rule
+    noise = isinstance(rule, ThreeFactorRule) and rule.perturbation is not None
+    return noise or (rule is not None and synapses.projection.transfer is not None)
 
 
 class Delivery:
@@ -40,7 +49,13 @@ class Delivery:
         )
         self.tied_to = synapses.projection.tied[0] if synapses.projection.tied else ""
         how = synapses.projection.tied[1] if synapses.projection.tied else ""
-        self.transposed = how == "transpose" and synapses.kind == "dense"
+        # What is delivered is made of what is learned, where a transfer or noise lies between them.
+        self.between = _between(synapses)
+        source = simulator.plan.synapses[self.tied_to] if self.tied_to else None
+        self.transposed = how == "transpose" and synapses.kind == "dense" and not (source and _between(source))
+        self.derived = bool(self.tied_to) and not self.transposed  # has weights of its own, made of another's
+        rule = synapses.projection.rule
+        self.changes = learns and isinstance(rule, ThreeFactorRule) and rule.when == "step"  # within a phase
         self.reason = self._reason()
         self.by_post = by_post
         self.by_events = by_post or (synapses.kind == "sparse" and not self.reason and self._spikes())
@@ -62,6 +77,9 @@ class Delivery:
             self.weight, self.bias = self._places()
         self.own = self.weight  # no state shares it
         self.copied: ref[Tensor] | None = None  # the weight of which `own` is a copy: each trial may begin with it
+        # Weight and bias as a rule has them.
+        self.learned = self.weight if self.weight is None or not self.between else np.zeros_like(self.weight)
+        self.learned_bias = self.bias if self.bias is None or not self.between else np.zeros_like(self.bias)
 
     @property
     def parted(self) -> bool:
@@ -79,8 +97,6 @@ class Delivery:
             return "a convolution"
         if synapses.combine != "sum":
             return "a port that combines by max"
-        if self.tied_to and not self.transposed:
-            return "a tie by sign"
         size = synapses.post.units * synapses.pre.units * self.work.size[1]
         if synapses.kind == "dense" and not self._spikes() and size >= MATRIX_PRODUCT:
             return "a large matrix product of rates"
@@ -109,7 +125,7 @@ class Delivery:
     @property
     def by_pre(self) -> Array | None:
         """The weights `[R, Q, P]` of a dense projection, if they lie like that here."""
-        own = self.synapses.kind == "dense" and not self.transposed and not self.by_post
+        own = self.synapses.kind == "dense" and not (self.transposed or self.by_post or self.derived)
         return self.weight if own else None
 
     def find(self, kernels: Iterable[Kernel]) -> None:
@@ -174,15 +190,17 @@ class Delivery:
         if self.weight is None:
             return
         learning, synapses = self.simulator.learning, self.synapses
-        weight = learning.effective_weight(synapses, learned, context)
+        weight = given = learning.effective_weight(synapses, learned, context)
+        if self.derived:  # known again by what it is made of
+            weight = learned["weight"][self.tied_to]
         bias = learning.effective_bias(synapses, learned, context) if self.bias is not None else None
         if weight is not self.seen[0] and not self.transposed:
             if synapses.kind == "dense" and not self.by_post:
-                self._take(weight)
+                self._take(given)
             elif synapses.kind == "sparse":
-                self._take_edges(weight.numpy())
+                self._take_edges(given.numpy())
             else:
-                self.weight[...] = weight.numpy()
+                self.weight[...] = given.numpy()
         if bias is not None and bias is not self.seen[1] and self.bias is not None:
             self.bias[...] = bias.numpy()
         self.seen = weight, bias
@@ -217,12 +235,25 @@ class Delivery:
             kernel = wires.deliver_by_list(dtype, shape, lists, delay, self.weight, self.bias, out, first)
             self.listed = kernel, out, first
             return [kernel]
-        source = work.buffer(self.source)
+        source, before = work.buffer(self.source), list(self._derive(deliveries))
         if synapses.kind == "one_to_one":
-            return [wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
+            return [*before, wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
-        return [wires.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+        return [*before, wires.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+
+    def _derive(self, deliveries: Mapping[str, Delivery]) -> Iterator[Kernel]:
+        """What makes the weights anew in every step, where those that they are made of change within the phase."""
+        if not self.derived or not deliveries[self.tied_to].changes:
+            return
+        source, size = deliveries[self.tied_to].learned, self.simulator.learning.size[self.synapses.name]
+        if source is None:  # torch learns, and hands over what it has learned
+            return
+        assert self.weight is not None
+        sizes = None
+        if size is not None:
+            sizes = np.ascontiguousarray((size.transpose(-1, -2) if self.synapses.kind == "dense" else size).numpy())
+        yield wires.derived(str(self.work.dtype), self.weight, source, sizes)
 
     def _by_edges(self, out: Buffer, first: bool) -> list[Kernel]:
         """One kernel per delay."""

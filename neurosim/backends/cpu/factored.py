@@ -58,6 +58,8 @@ def fits(synapses: Synapses, rule: ThreeFactorRule) -> bool:
     """Does the structure of the rule allow it?"""
     if rule.when == "step" or synapses.kind not in ("dense", "sparse") or len(rule.components) > 1:
         return False
+    if synapses.projection.transfer is not None:  # kernels read the learned weight where the delivered one lies
+        return False
     (component,) = rule.components
     # What a weight contributed to an eligibility stays as it was when the weight changes later.
     allowed = (PerSynapse,) if component.has_memory else (PerSynapse, OfWeight)

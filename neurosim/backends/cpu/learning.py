@@ -7,11 +7,13 @@ reference's `Learning.step`, and `show` says why.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from neurosim.backends.cpu import wires
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.event_learning import dearer, deliver_and_learn, known_early, learn_from_list
 from neurosim.backends.cpu.factors import Factors, Place
@@ -41,15 +43,8 @@ def why_not(builder: Builder, delivery: Delivery, rule: ThreeFactorRule) -> str:
         return delivery.reason
     if not isinstance(synapses.delay, int):
         return "its delay differs by synapse"
-    if synapses.projection.transfer is not None:
-        return "its weight passes through a transfer function"
-    ties = [one for one in builder.deliveries.values() if one.tied_to == synapses.name]
-    if not all(one.transposed for one in ties):
-        return "another projection has the signs of its weights"
     if rule.reduce == "sequential":
         return "it takes the rows of a batch one after the other"
-    if any(isinstance(term.gain, SynapseNoise) for component in rule.components for term in component.terms):
-        return "it perturbs its weights"
     if hasattr(rule.modulator, "pre_factors"):
         return "its modulator differs by synapse"
     return why_no_update(builder, delivery, rule) if rule.when == "step" else ""
@@ -81,6 +76,7 @@ class Plastic:
         self.factors = Factors(builder.work, builder.plan.dt, self.name)
         self.updates = not why_no_update(builder, delivery, rule)  # by a kernel
         self.transforms_remember = any(transform.memory for part in self.parts for transform in part.chain)
+        self.noise: dict[str, Array] = {}  # of this phase, on weight and bias
         self.synaptic = {part.name: self._synaptic(part) for part in self.parts}
         self.earlier = 0  # updates before this run
         self.build()
@@ -119,7 +115,21 @@ class Plastic:
         """What fills the factors, then what learns."""
         moved = self.factors.early if self.delivering else []
         filling = [one for one in self.factors.kernels if all(one is not other for other in moved)]
-        return [*filling, *(self.learn[part.name] for part in self.parts)]
+        return [*filling, *(self.learn[part.name] for part in self.parts), *self._handing_over()]
+
+    def _handing_over(self) -> Iterator[Kernel]:
+        """What makes delivered weights of learned ones, where these change within the phase."""
+        if not (self.delivery.between and self.at_once):
+            return
+        transfer = self.synapses.projection.transfer
+        function = None if transfer is None else (transfer.fn, transfer.constants)
+        for part in self.parts:
+            bias = part.name == "bias"
+            weight = self.delivery.bias if bias else self.delivery.weight
+            noise = self.noise.get(part.name)
+            if weight is not None:
+                given = weight, self.synaptic[part.name].weight, noise, None if bias else function
+                yield wires.delivered(self.builder.dtype, *given)
 
     def ends(self) -> list[Kernel]:
         """What runs at the end of a phase."""
@@ -143,7 +153,7 @@ class Plastic:
         posts = [[self._post(term.post) for term in component.terms] for component in rule.components]
         pres = [[self._pre(term.pre, bias) for term in component.terms] for component in rule.components]
         decays = [None if one.decay is None else self._post(one.decay) for one in rule.components]
-        weight = self.delivery.bias if bias else self.delivery.weight
+        weight = self.delivery.learned_bias if bias else self.delivery.learned
         assert weight is not None
         chain = part.chain if self.updates else ()
         synaptic = Synaptic(
@@ -157,11 +167,7 @@ class Plastic:
             modulator=self.modulator,
             chain=chain,
             constants=[tuple(self._laid(part, value) for value in values) for values in part.constants[: len(chain)]],
-            gains={
-                key[2:]: self._laid(part, value)
-                for key, value in self.builder.simulator.learning.gains.items()
-                if key[:2] == (self.name, part.name)
-            },
+            gains=self._gains(part, weight),
             dt=self.builder.plan.dt,
             shown=any(one.key == f"{self.name}.eligibility" for one in self.builder.tape.probes),
             slots=[[np.zeros_like(weight) for _ in transform.memory] for transform in chain],
@@ -180,6 +186,18 @@ class Plastic:
             shape = (replicas, batch, synapses.post.units)
         synaptic.memories = [np.zeros(shape, work.dtype) for _ in synaptic.kept]
         return synaptic
+
+    def _gains(self, part: Part, weight: Array) -> dict[tuple[int, int], Any]:
+        """Numbers per synapse; one array for all terms that meet this phase's noise."""
+        if self.rule.perturbation is not None:
+            self.noise[part.name] = np.zeros_like(weight)
+        found = {
+            key[2:]: self._laid(part, value)
+            for key, value in self.builder.simulator.learning.gains.items()
+            if key[:2] == (self.name, part.name)
+        }
+        terms = ((c, k, term) for c, one in enumerate(self.rule.components) for k, term in enumerate(one.terms))
+        return found | {(c, k): self.noise[part.name] for c, k, term in terms if isinstance(term.gain, SynapseNoise)}
 
     def _post(self, factor: Any) -> Place:
         return self.factors.place(self.synapses.post.name, factor, self.synapses.dendritic)
@@ -245,6 +263,8 @@ class Plastic:
         """Take over the memories of a state."""
         self.earlier = learned["count"][self.name]
         self._begin_transforms(learned)
+        if self.delivery.between:
+            self._begin_between(learned)
         for part in self.parts:
             synaptic, kernel = self.synaptic[part.name], self.learn[part.name]
             kept = eligibility.get(self.name, {}).get(part.name, ())
@@ -260,6 +280,18 @@ class Plastic:
                 one.block[COUNT] = self.earlier
             kernel.block[FULL] = -1 if self._within(synaptic) else clock
             kernel.block[FORM] = steps - 1 if self.rule.accumulate == "last" and not self.at_once else 0
+
+    def _begin_between(self, learned: dict[str, Any]) -> None:
+        """Take over weights that are not those delivered, and this phase's noise."""
+        context, learning = self.builder.context, self.builder.simulator.learning
+        noise = context.perturbation(learning, self.synapses) if self.noise else {}
+        for part in self.parts:
+            bias, given = part.name == "bias", learned[part.name][self.name]
+            self.synaptic[part.name].weight[...] = given.numpy() if bias else self._ordered(given)
+            if part.name in self.noise:
+                one = noise.get(part.name)
+                value: Any = 0.0 if one is None else one.numpy() if bias else self._ordered(one)
+                self.noise[part.name][...] = value
 
     def _begin_transforms(self, learned: dict[str, Any]) -> None:
         if not self.transforms_remember:
@@ -292,8 +324,9 @@ class Plastic:
         for part in self.parts:
             if self.updates:
                 learned[part.name][self.name] = self._tensor(part.name, self.synaptic[part.name].weight)
-        weight, bias = (learned[part].get(self.name) for part in ("weight", "bias"))
-        self.delivery.seen = weight, bias
+        if not self.delivery.between:
+            weight, bias = (learned[part].get(self.name) for part in ("weight", "bias"))
+            self.delivery.seen = weight, bias
 
     def eligibility(self) -> dict[str, Any]:
         """The eligibilities of now, in the reference's structure."""

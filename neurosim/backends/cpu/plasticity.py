@@ -17,7 +17,7 @@ from neurosim.backends.cpu.passes import SynapseText, all_lines
 from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.writer import Kernel, Writer
 from neurosim.constraint import Bounds
-from neurosim.rule import OfComponent, OfWeight, PerSynapse
+from neurosim.rule import OfComponent, OfWeight, PerSynapse, SynapseNoise
 
 SHORT = (
     64  # post neurons below which updates are made for all rows at once: loops over short rows cost their beginnings
@@ -265,7 +265,7 @@ class Text(SynapseText):
             self.writer.function(name, gain.fn)
             constants = self.writer.constants(f"{name}_", gain.constants, 1) if gain.constants else []
             return f"{name}({', '.join(['w[i]', *constants])})"
-        if isinstance(gain, PerSynapse):
+        if isinstance(gain, PerSynapse | SynapseNoise):
             return self._like_weight(f"gain{c}_{k}", self.synaptic.gains[c, k])
         if isinstance(gain, OfComponent):
             return f"new{gain.index}" if gain.read == "after" else f"old{gain.index}"

@@ -55,7 +55,7 @@ def _word(name: str) -> Callable[..., Value]:
 _where, _max = _word("where"), _word("max")
 
 
-def _clamp(x: Symbol, min: float | None = None, max: float | None = None) -> Value:
+def _clamp(x: Value, min: float | None = None, max: float | None = None) -> Value:
     value: Value = x if min is None else _where(x < min, min, x)
     return value if max is None else _where(value > max, max, value)
 

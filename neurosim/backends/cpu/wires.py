@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from neurosim.backends.cpu.listed import dense_row
 from neurosim.backends.cpu.lists import Lists, name_lists, visit
 from neurosim.backends.cpu.tiles import LANES
 from neurosim.backends.cpu.writer import Buffer, Kernel, Writer
+from neurosim.backends.elementary import select
 from neurosim.types import Array
 
 
@@ -124,4 +126,54 @@ def one_to_one(
     writer.line("for n in range(P):", 3)
     writer.line(f"o[u(n)] {'=' if first else '+='} w[u(r * P + n)] * x[u(n)]", 4)
     _add_bias(writer, bias)
+    return writer.done()
+
+
+def derived(dtype: str, weight: Array, source: Array, sizes: Array | None) -> Kernel:
+    """The weights of a tie, made of those of another projection: sign(source) `sizes`, or (None) the same.
+
+    Dense ones, `weight [R, Q, P]` of `source [R, P, Q]`, are turned; those of one neuron each, `[R, N]`, are not.
+    """
+    writer = Writer(dtype)
+    turned = weight.ndim > 2
+    writer.number("P", weight.shape[-1])
+    writer.number("Q", weight.shape[1] if turned else 1)
+    arrays = {"o": weight, "x": source} | ({} if sizes is None else {"size": sizes})
+    for name, array in arrays.items():
+        writer.address(f"{name}_at", array)
+    writer.scope["select"] = select
+    writer.line("for r in range(r0, r1):")
+    for name in arrays:
+        writer.row(name, f"{name}_at", "r * Q * P", 2)
+    writer.line("for j in range(Q):", 2)
+    writer.line("for n in range(P):", 3)
+    writer.line("k = u(j * P + n)", 4)
+    writer.line(f"given = x[{'u(n * Q + j)' if turned else 'k'}]", 4)
+    if sizes is not None:
+        writer.line("given = select(given > real(0), size[k], select(given < real(0), -size[k], real(0)))", 4)
+    writer.line("o[k] = given", 4)
+    return writer.done()
+
+
+def delivered(
+    dtype: str,
+    weight: Array,
+    learned: Array,
+    noise: Array | None,
+    transfer: tuple[Callable[..., Any], tuple[float, ...]] | None,
+) -> Kernel:
+    """What a synapse delivers: transfer(learned + noise), entry by entry of arrays in the same order."""
+    writer = Writer(dtype)
+    writer.number("N", weight.size // len(weight) if weight.ndim > 1 else 0)
+    writer.number("E", weight.size if weight.ndim == 1 else 0)  # edges of all replicas
+    for name, array in {"o": weight, "w": learned, **({} if noise is None else {"x": noise})}.items():
+        writer.array(name, array)
+    value = "w[i]" if noise is None else "w[i] + x[i]"
+    if transfer is not None:
+        writer.function("transfer", transfer[0])
+        constants = writer.constants("c", transfer[1], 1) if transfer[1] else []
+        value = f"transfer({', '.join([value, *constants])})"
+    writer.line("for n in range(r0 * N, r1 * N + E):")
+    writer.line("i = u(n)", 2)
+    writer.line(f"o[i] = {value}", 2)
     return writer.done()
