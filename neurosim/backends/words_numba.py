@@ -148,16 +148,39 @@ def _rank(x, out):  # type: ignore[no-untyped-def]
 _compiled_rank = compiled(_rank)
 
 
+_u = np.uint64  # of an index: a signed one is tested for being negative, which keeps a loop scalar
+FEW = 16  # up to which the k largest are kept in order while a row is read: 5 of 1,000 in 0.9 us, by a partition in 8
+
+
 def _largest(x, out):  # type: ignore[no-untyped-def]
     """1 at the first of the largest, 0 elsewhere."""
     place = 0
     for i in range(x.size):
-        out[i] = 0
-        place = i if x[i] > x[place] else place
-    out[place] = 1
+        out[_u(i)] = 0
+        place = i if x[_u(i)] > x[_u(place)] else place
+    out[_u(place)] = 1
 
 
 _compiled_largest = compiled(_largest)
+
+
+def _of_rank(x, room, count):  # type: ignore[no-untyped-def]
+    """The `count`-th largest value, by one reading; `room` holds the largest so far, in order."""
+    filled = 0
+    for i in range(x.size):
+        value = x[_u(i)]
+        if filled == count and not value > room[_u(count - 1)]:
+            continue
+        filled = min(filled + 1, count)
+        place = filled - 1
+        while place > 0 and value > room[_u(place - 1)]:
+            room[_u(place)] = room[_u(place - 1)]
+            place -= 1
+        room[_u(place)] = value
+    return room[_u(count - 1)]
+
+
+_compiled_of_rank = compiled(_of_rank)
 
 
 def _top_k(x, out, k):  # type: ignore[no-untyped-def]
@@ -169,14 +192,17 @@ def _top_k(x, out, k):  # type: ignore[no-untyped-def]
     if count < 1:
         out[:] = 0
         return
-    value = np.partition(x, x.size - count)[x.size - count]
-    left = count
+    value = _compiled_of_rank(x, out, count) if count <= FEW else np.partition(x, x.size - count)[x.size - count]
+    left, equal = count, 0
     for i in range(x.size):
-        left -= x[i] > value
-    for i in range(x.size):
-        equal = x[i] == value and left > 0
-        left -= equal
-        out[i] = 1 if x[i] > value or equal else 0
+        left -= x[_u(i)] > value
+        equal += x[_u(i)] == value
+        out[_u(i)] = 1 if x[_u(i)] >= value else 0
+    if equal > left:  # the first of them
+        for i in range(x.size):
+            left -= x[_u(i)] == value
+            if x[_u(i)] == value and left < 0:
+                out[_u(i)] = 0
 
 
 def _sort(x, out):  # type: ignore[no-untyped-def]
