@@ -360,10 +360,12 @@ class Builder:
 
     def _deliver(self, synapses: Synapses, port: str, first: bool) -> None:
         delivery, out = self.deliveries[synapses.name], self._port(port)
-        found = delivery.kernels(out, first, self.deliveries)
-        for kernel in found:
+        for kernel in delivery.kernels(out, first, self.deliveries):
             self.result.add(kernel)
-        if found:
+        if not delivery.reason:
+            if delivery.by_product:
+                call = delivery.product(out, first, self.deliveries)
+                self.result.add(call, f"projection {synapses.name!r} (a large matrix product of rates) runs in torch")
             return
 
         def deliver(t: int) -> None:

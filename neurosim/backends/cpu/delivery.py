@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -82,6 +82,33 @@ class Delivery:
         self.learned_bias = self.bias if self.bias is None or not self.between else np.zeros_like(self.bias)
 
     @property
+    def by_product(self) -> bool:
+        """Is a matrix product of torch faster than a kernel?"""
+        size = self.synapses.post.units * self.synapses.pre.units * self.work.size[1]
+        return self.synapses.kind == "dense" and not self._spikes() and size >= MATRIX_PRODUCT
+
+    def product(self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery]) -> Callable[[int], None]:
+        """What torch does in a step: add x w^T and the bias to the port `out`."""
+        source, delay, into = self.work.buffer(self.source), self.synapses.delay, torch.from_numpy(out.array[0])
+        owner = deliveries[self.tied_to] if self.transposed else self
+        bias = None if self.bias is None else torch.from_numpy(self.bias)[:, None]
+        assert isinstance(delay, int)
+
+        def deliver(t: int) -> None:
+            assert owner.weight is not None
+            weight = torch.from_numpy(owner.weight)
+            weight = weight.transpose(-1, -2) if self.transposed else weight
+            given = torch.from_numpy(source.at(t - delay))
+            if first:
+                torch.bmm(given, weight, out=into)
+            else:
+                into.baddbmm_(given, weight)
+            if bias is not None:
+                into.add_(bias)
+
+        return deliver
+
+    @property
     def parted(self) -> bool:
         """Can it be run part by part of the post population?"""
         fixed = self.synapses.projection.rule is None
@@ -97,9 +124,6 @@ class Delivery:
             return "a convolution"
         if synapses.combine != "sum":
             return "a port that combines by max"
-        size = synapses.post.units * synapses.pre.units * self.work.size[1]
-        if synapses.kind == "dense" and not self._spikes() and size >= MATRIX_PRODUCT:
-            return "a large matrix product of rates"
         return ""
 
     def _places(self) -> tuple[Array, Array | None]:
@@ -221,7 +245,7 @@ class Delivery:
             kernel.block[kernel.places["steps"]] = 0 if equal else 1
 
     def kernels(self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery]) -> list[Kernel]:
-        """The kernels that add to the port `out`; none where torch delivers."""
+        """The kernels that add to the port `out`; none where torch delivers (`product` may be what follows them)."""
         if self.weight is None:
             return []
         if self.synapses.kind == "sparse":
@@ -236,6 +260,8 @@ class Delivery:
             self.listed = kernel, out, first
             return [kernel]
         source, before = work.buffer(self.source), list(self._derive(deliveries))
+        if self.by_product:
+            return before
         if synapses.kind == "one_to_one":
             return [*before, wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
