@@ -5,7 +5,10 @@ those of the reference, which goes step by step.
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from backends import DT, agree, leaves
@@ -14,7 +17,7 @@ from neurosim import checkpoint
 from neurosim.backends import compile
 from neurosim.backends.cpu import factored, product, program
 from neurosim.connectivity import Dense, FixedInDegree
-from neurosim.constraint import Bounds
+from neurosim.constraint import Bounds, Dale, DividedByMax
 from neurosim.factor import One, Trace, post, pre
 from neurosim.modulator import Broadcast, Feedback, Unmodulated
 from neurosim.network import Network, Population, Projection
@@ -23,7 +26,7 @@ from neurosim.phase import Phase
 from neurosim.random import Uniform
 from neurosim.recorder import Probe
 from neurosim.rule import Component, OfWeight, PerSynapse, Term, ThreeFactorRule
-from neurosim.transform import Adam, Heterosynaptic, Rate
+from neurosim.transform import Adam, Heterosynaptic, Normalised, Rate
 from neurosim.types import ConfigurationError
 
 BATCH, TOLERANCE = 3, 1e-11
@@ -98,6 +101,17 @@ def together(net, trials, probes=(), replicas=2, batch=BATCH, fresh=False):
     return both[1], states[1]
 
 
+@dataclass(frozen=True)
+class Turned:
+    """A change of the weights in the opposite order: nothing that a kernel has a word for."""
+
+    pointwise: ClassVar[bool] = False
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def update(self, change, weight, layout):
+        return torch.flip(change, (-1,))
+
+
 RULES = {
     "a trace at the end": rule(),
     "a trace before the spike": rule(Term(SLOPE, Trace(pre("spike"), 8.0, read="before"))),
@@ -125,7 +139,10 @@ RULES = {
     ),
     "a gain of the weight": rule(Term(SLOPE, RATES, OfWeight(halved)), Term(SLOPE, SPIKES), tau=None),
     "adam and bounds": rule(transforms=(Adam(), Rate(0.01)), constraints=(Bounds(0.05, 0.4),)),
-    "torch updates": rule(transforms=(Heterosynaptic(0.3, 3), Rate(0.01)), bias_transforms=(Rate(0.01),)),
+    "neighbours": rule(transforms=(Heterosynaptic(0.3, 3), Rate(0.01)), constraints=(DividedByMax(),)),
+    "neighbours, mean": rule(accumulate="mean", transforms=(Normalised(), Adam(), Rate(0.01))),
+    "signs": rule(constraints=(Dale(np.where(np.arange(9) % 2, 1, -1)),)),
+    "torch updates": rule(transforms=(Turned(), Rate(0.01)), bias_transforms=(Rate(0.01),)),
 }
 WIRES = {
     "dense": {"connectivity": Dense()},

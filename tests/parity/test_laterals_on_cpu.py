@@ -8,6 +8,7 @@ import torch
 from backends import agree, both
 
 from neurosim.backends import compile
+from neurosim.backends.words_numba import ROW_FUNCTIONS
 from neurosim.connectivity import Dense
 from neurosim.factor import post, pre
 from neurosim.lateral import (
@@ -80,3 +81,15 @@ def test_more_winners_than_units_are_refused(lateral):
     simulator = compile(network(lateral), 0.5, backend="cpu")
     with pytest.raises(ConfigurationError, match="is 9, but the population has 7 units"):
         simulator.run(simulator.init(1), Phase("p", 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [0, 1, 2, 5, 16, 17, 40])
+def test_the_k_largest_with_many_equals(k, dtype):
+    """Those of the lowest ranks in a stable sort, where k is small, large, and larger than the row."""
+    for units in (1, 3, 20, 200):
+        x = np.round(np.random.default_rng(k).standard_normal(units), 1).astype(dtype)
+        found = np.empty_like(x)
+        ROW_FUNCTIONS["row_top_k"](x, found, dtype(k))
+        rank = np.argsort(np.argsort(-x, kind="stable"), kind="stable")
+        np.testing.assert_array_equal(found, rank < k)

@@ -9,7 +9,7 @@ from plain import as_trial, described, shown
 from test_table import BATCH, NETWORKS, REFUSED, TABLE, built
 
 from neurosim.backends import compile
-from neurosim.backends.cpu import factored
+from neurosim.backends.cpu import delivery, factored
 from neurosim.phase import Phase
 from neurosim.recorder import Probe
 from neurosim.rules.reward_stdp import RewardSTDP
@@ -34,6 +34,13 @@ def test_products_at_the_end(rule, monkeypatch):
     check(rule, next(network for network in NETWORKS if (rule, network) not in REFUSED))
 
 
+@pytest.mark.parametrize("rule", TABLE)
+def test_large_products(rule, monkeypatch):
+    """The same where torch forms the matrix products, as in large layers: rules still learn in kernels."""
+    monkeypatch.setattr(delivery, "MATRIX_PRODUCT", 0)
+    check(rule, next(network for network in NETWORKS if (rule, network) not in REFUSED))
+
+
 def check(rule, network):
     net, _ = built(rule, network)
     names = [p.name for p in net.projections if p.rule is not None]
@@ -50,7 +57,9 @@ def check(rule, network):
     for expected, found in zip(results[:3], results[3:], strict=True):
         agree([expected, found], 1e-8)
     # In the graph of a gradient rule torch carries out laterals, once for all steps (`cpu/gradient.py`).
-    reasons = "; ".join(one for one in results[-1][0].uncompiled() if "all steps of a phase at once" not in one)
+    elsewhere = "all steps of a phase at once", "(a large matrix product of rates) runs in torch"
+    told = results[-1][0].uncompiled()
+    reasons = "; ".join(one for one in told if not any(words in one for words in elsewhere))
     assert (rule in BY_TORCH) == bool(reasons), reasons
     assert BY_TORCH.get(rule, "") in reasons
 
