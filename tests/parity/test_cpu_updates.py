@@ -12,6 +12,7 @@ from backends import agree, leaves
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import delivery, program
+from neurosim.backends.cpu.selection import of_rank
 from neurosim.backends.synapse import operation
 from neurosim.connectivity import Dense, EdgeList, FixedProbability, OneToOne
 from neurosim.constraint import Bounds, Dale, DividedByMax, RowNorm
@@ -130,6 +131,25 @@ def test_edges_of_one_replica_only():
     net = layer(rule)
     empty = Projection("a", "b", 0.5, EdgeList([], []), delay=0, rule=rule, name="none")
     check(net.with_parts(projections=(empty,)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["different", "many equals", "mostly zero", "sorted", "all the same"])
+def test_a_rank_among_many(kind, dtype):
+    x = np.random.default_rng(1).standard_normal(30_000)
+    if kind == "many equals":
+        x = np.round(x, 1)
+    elif kind == "mostly zero":
+        x[np.random.default_rng(2).random(len(x)) < 0.8] = 0.0
+    elif kind == "all the same":
+        x[:] = 3.0
+    x = x.astype(dtype)
+    ordered = np.sort(x)
+    x = ordered if kind == "sorted" else x
+    for count in (1, 2048, 2049, len(x)):
+        part = np.sort(x[:count])
+        for rank in {0, 1 % count, count // 3, 9 * count // 10, count - 1}:
+            assert of_rank(x[:count].copy(), rank) == part[rank]
 
 
 @pytest.mark.parametrize("grouping", ["row", "permuted", "flat"])

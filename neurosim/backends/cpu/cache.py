@@ -80,7 +80,7 @@ _COMPILER: Any = CFunc  # its cache and its target are private, and nothing publ
 def _machine() -> str:
     """What decides the machine code besides the source."""
     here = Path(__file__).parent
-    own = ("machine.py", "cache.py", "noise.py", "gather.py", "listed.py")
+    own = ("machine.py", "cache.py", "noise.py", "gather.py", "listed.py", "selection.py")
     sources = [Path(words_numba.__file__), Path(elementary.__file__), *(here / name for name in own)]
     return _hash(
         numba.__version__,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.backends.cpu.selection import of_rank
 from neurosim.backends.cpu.synaptic import Synaptic
 from neurosim.backends.cpu.traced import REDUCTIONS, Written, written
 from neurosim.backends.cpu.writer import Writer
@@ -306,10 +307,11 @@ class _Section:
         return f"{name}_all"
 
     def _total_percentile(self, name: str, into: Pass, percent: float) -> str:
-        """By a copy of what is compared, partly sorted."""
+        """By a copy of what is compared."""
         text, synaptic = self.text, self.text.synaptic
         replicas, _, posts, pres = synaptic.size
         self.writer.address(f"{name}_at", np.zeros_like(synaptic.weight))
+        self.writer.scope["of_rank"] = of_rank
         text.arrays.append(name)
         into.lines.append(f"{name}[i] = {name}_e")
         counts = np.full(replicas, posts * pres)
@@ -323,7 +325,7 @@ class _Section:
             f"many, {name}_v = {end} - {begin}, real(0)",
             "if many > 0:",
             f"    compared = carray(reals({name}_at + ({begin}) * {self.writer.real.itemsize}), (many,))",
-            f"    {name}_v = np.partition(compared, {name}_k[u(r)])[{name}_k[u(r)]]",
+            f"    {name}_v = of_rank(compared, {name}_k[u(r)])",
         ]
         return f"{name}_v"
 
