@@ -72,12 +72,12 @@ def _fits(simulator: Cpu, synapses: Synapses, phase: Phase, batch: int) -> bool:
         and phase.steps * batch >= LEAST_ROWS
         and size * synapses.pre.units >= LEAST_WORK
         and (synapses.sent != "spike" or size * np.dtype(simulator.dtype_name).itemsize <= MOST_BYTES)
-        and not _changes(synapses, phase)
-        and not (projection.tied and _changes(plan.synapses[projection.tied[0]], phase))
+        and not changes(synapses, phase)
+        and not (projection.tied and changes(plan.synapses[projection.tied[0]], phase))
     )
 
 
-def _changes(synapses: Synapses, phase: Phase) -> bool:
+def changes(synapses: Synapses, phase: Phase) -> bool:
     """Does the weight change within the phase?"""
     rule = synapses.projection.rule
     learns = phase.learn if isinstance(phase.learn, bool) else synapses.name in phase.learn

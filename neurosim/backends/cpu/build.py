@@ -14,6 +14,7 @@ import torch
 from neurosim.backends.cpu import kernels
 from neurosim.backends.cpu.ahead import Coming, formed
 from neurosim.backends.cpu.ahead import label as label_ahead
+from neurosim.backends.cpu.constant import Constants
 from neurosim.backends.cpu.delivery import Delivery
 from neurosim.backends.cpu.event_learning import fits
 from neurosim.backends.cpu.events import EventRecorder
@@ -74,8 +75,11 @@ class Builder:
         self.learns = {
             name for name in rules if (phase.learn if isinstance(phase.learn, bool) else name in phase.learn)
         }
+        constants = Constants(self.plan, phase)
         self.deliveries = {
-            name: Delivery(simulator, work, one, name in self.learns, self._learns_from_list(one))
+            name: Delivery(
+                simulator, work, one, name in self.learns, self._learns_from_list(one), constants.projection(one)
+            )
             for name, one in self.plan.synapses.items()
         }
         self.plastic: list[Plastic] = []
@@ -364,7 +368,7 @@ class Builder:
             self.result.add(kernel)
         if not delivery.reason:
             if delivery.by_product:
-                call = delivery.product(out, first, self.deliveries)
+                call = delivery.product(out, first, self.deliveries, lambda t: t == self.context.clock)
                 self.result.add(call, f"projection {synapses.name!r} (a large matrix product of rates) runs in torch")
             return
 

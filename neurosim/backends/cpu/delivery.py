@@ -39,8 +39,18 @@ class Delivery:
     are laid out to be gathered, unless their rule `learns`, which takes them by pre neuron.
     """
 
-    def __init__(self, simulator: Cpu, work: Workspace, synapses: Synapses, learns: bool, by_post: bool = False):
-        """`by_post`: a dense weight lies by post neuron, and spikes are delivered by list; see `event_learning`."""
+    def __init__(
+        self,
+        simulator: Cpu,
+        work: Workspace,
+        synapses: Synapses,
+        learns: bool,
+        by_post: bool = False,
+        constant: bool = False,
+    ):
+        """`by_post`: a dense weight lies by post neuron, and spikes are delivered by list; see `event_learning`.
+        `constant`: the same arrives in every step of a phase.
+        """
         self.simulator, self.work, self.synapses = simulator, work, synapses
         self.source = (
             f"{synapses.pre.name}.{synapses.sent}"
@@ -73,6 +83,9 @@ class Delivery:
         )
         # whether it is the first to arrive there
         self.homes: list[tuple[Array, int]] | None = None  # where kernels know the address of `weight`; see `find`
+        self.held: Array | None = None  # of what is constant, what the first step has brought
+        if constant and synapses.kind == "dense" and not self.reason:
+            self.held = np.zeros((*work.size, synapses.post.units), work.dtype)
         if not self.reason:
             self.weight, self.bias = self._places()
         self.own = self.weight  # no state shares it
@@ -87,14 +100,25 @@ class Delivery:
         size = self.synapses.post.units * self.synapses.pre.units * self.work.size[1]
         return self.synapses.kind == "dense" and not self._spikes() and size >= MATRIX_PRODUCT
 
-    def product(self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery]) -> Callable[[int], None]:
-        """What torch does in a step: add x w^T and the bias to the port `out`."""
+    def product(
+        self, out: Buffer, first: bool, deliveries: Mapping[str, Delivery], begins: Callable[[int], bool]
+    ) -> Callable[[int], None]:
+        """What torch does in a step: add x w^T and the bias to the port `out`; `begins`: is it a phase's first?"""
         source, delay, into = self.work.buffer(self.source), self.synapses.delay, torch.from_numpy(out.array[0])
         owner = deliveries[self.tied_to] if self.transposed else self
         bias = None if self.bias is None else torch.from_numpy(self.bias)[:, None]
+        held = into if self.held is None else torch.from_numpy(self.held)
         assert isinstance(delay, int)
 
         def deliver(t: int) -> None:
+            if self.held is not None:
+                if begins(t):
+                    multiply(t, held, True)
+                into.copy_(held) if first else into.add_(held)
+            else:
+                multiply(t, into, first)
+
+        def multiply(t: int, into: Tensor, first: bool) -> None:
             assert owner.weight is not None
             weight = torch.from_numpy(owner.weight)
             weight = weight.transpose(-1, -2) if self.transposed else weight
@@ -266,7 +290,8 @@ class Delivery:
             return [*before, wires.one_to_one(dtype, shape[:2], source, delay, self.weight, self.bias, out, first)]
         weight = deliveries[self.tied_to].weight if self.transposed else self.weight
         assert weight is not None
-        return [*before, wires.dense(dtype, shape, source, delay, weight, self.bias, out, first, self.transposed)]
+        ends = weight, self.bias, out, first, self.transposed, self.held
+        return [*before, wires.dense(dtype, shape, source, delay, *ends)]
 
     def _derive(self, deliveries: Mapping[str, Delivery]) -> Iterator[Kernel]:
         """What makes the weights anew in every step, where those that they are made of change within the phase."""

@@ -55,13 +55,19 @@ def dense(
     out: Buffer,
     first: bool,
     transposed: bool = False,
+    held: Array | None = None,
 ) -> Kernel:
     """o_i += sum_j w_ij x_j over `size` (B, P, Q); `weight [R, Q, P]` (pre first). Inputs that are zero are left out.
 
-    `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first.
+    `transposed`: `weight [R, P, Q]` is that of the projection to which this one is tied, post first. Where the same
+    arrives in every step of a phase, `held [R, B, P]` is the place of what the first one brings.
     """
     writer = _wire(dtype, dict(zip("BPQ", size, strict=True)), source, delay, bias, out)
     writer.address("w_at", weight)
+    stored = first
+    if held is not None:
+        _hold(writer, held, first)
+        first = True
     if transposed:
         writer.line("for n in range(P):", 3)
         writer.row("w", "w_at", "(r * P + n) * Q", 4)
@@ -74,10 +80,28 @@ def dense(
         writer.address("list_at", aligned.zeros((LANES, size[2] + 16), np.int32))
         writer.parts += ["row_product", str(first)]
         size_of = writer.real.itemsize
-        ends = f"x_at + (r * B + b) * Q * {size_of}, list_at + lane * (Q + 16) * 4, o_at + (r * B + b) * P * {size_of}"
+        into = "o_at" if held is None else "held_at"
+        ends = (
+            f"x_at + (r * B + b) * Q * {size_of}, list_at + lane * (Q + 16) * 4, {into} + (r * B + b) * P * {size_of}"
+        )
         writer.line(f"row_product(w_at + r * Q * P * {size_of}, Q, P, {ends})", 3)
     _add_bias(writer, bias)
+    if held is not None:
+        writer.line("for n in range(P):", 3)
+        writer.line(f"port[u(n)] {'=' if stored else '+='} o[u(n)]", 4)
     return writer.done()
+
+
+def _hold(writer: Writer, held: Array, first: bool) -> None:
+    """Multiply in a batch's first step only; what is written to `o` stays, and `port` is the port."""
+    writer.address("held_at", held)
+    writer.position()
+    writer.row("port", "o_at", "(r * B + b) * P")
+    writer.row("o", "held_at", "(r * B + b) * P")
+    writer.line("if since != 0:", 3)
+    writer.line("for n in range(P):", 4)
+    writer.line(f"port[u(n)] {'=' if first else '+='} o[u(n)]", 5)
+    writer.line("continue", 4)
 
 
 def deliver_by_list(
