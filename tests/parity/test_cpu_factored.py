@@ -139,8 +139,8 @@ RULES = {
     ),
     "a gain of the weight": rule(Term(SLOPE, RATES, OfWeight(halved)), Term(SLOPE, SPIKES), tau=None),
     "adam and bounds": rule(transforms=(Adam(), Rate(0.01)), constraints=(Bounds(0.05, 0.4),)),
-    "neighbours": rule(transforms=(Heterosynaptic(0.3, 3), Rate(0.01)), constraints=(DividedByMax(),)),
-    "neighbours, mean": rule(accumulate="mean", transforms=(Normalised(), Adam(), Rate(0.01))),
+    "neighbours": rule(transforms=(Normalised(), Adam(), Rate(0.01)), constraints=(DividedByMax(),)),
+    "neighbours, mean": rule(accumulate="mean", transforms=(Heterosynaptic(0.3, 3), Rate(0.01))),
     "signs": rule(constraints=(Dale(np.where(np.arange(9) % 2, 1, -1)),)),
     "torch updates": rule(transforms=(Turned(), Rate(0.01)), bias_transforms=(Rate(0.01),)),
 }
