@@ -5,7 +5,7 @@ shapes, `reader.py` for the values at the two ends, `update.py` for what becomes
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Learning:
         self.one = torch.ones(1, 1, 1, dtype=dtype, device=device)
         self.size = {name: self._sizes_of_signs(name, *tied) for name, tied in self.tied.items()}
         self.gains = self._gains()
+        self.normals: Callable[[Stream, int, int], Tensor] = self._normals
+
+    def _normals(self, stream: Stream, step: int, count: int) -> Tensor:
+        """Numbers `[R, count]` of a stream at a step."""
+        return stream.normal(self.plan.replica_ids[:, None], 0, step, torch.arange(count))
 
     def _sizes_of_signs(self, name: str, source: str, how: str) -> Tensor | None:
         """|w| of a projection tied by sign (None for a transpose); ConfigurationError where the tie does not fit."""
@@ -185,8 +190,7 @@ class Learning:
                 counts = enumerate(synapses.edges.counts)
                 normal = torch.cat([stream.normal(r, 0, context.clock, torch.arange(n)) for r, n in counts])
             else:
-                replica, element = self.plan.replica_ids[:, None], torch.arange(math.prod(shape[1:]))
-                normal = stream.normal(replica, 0, context.clock, element)
+                normal = self.normals(stream, context.clock, math.prod(shape[1:]))
             result[part.name] = (sd * normal.reshape(shape)).to(self.device, self.dtype)
         return result
 

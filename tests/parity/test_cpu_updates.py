@@ -12,6 +12,7 @@ from backends import agree, leaves
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import delivery, program
+from neurosim.backends.cpu.normals import Normals
 from neurosim.backends.cpu.selection import of_rank
 from neurosim.backends.synapse import operation
 from neurosim.connectivity import Dense, EdgeList, FixedProbability, OneToOne
@@ -20,7 +21,7 @@ from neurosim.factor import One, post, pre
 from neurosim.network import Network, Population, Projection
 from neurosim.neuron import LIF, Relay, SpikeRelay, StaticRate
 from neurosim.phase import Phase
-from neurosim.random import Normal
+from neurosim.random import Normal, Stream
 from neurosim.recorder import Probe
 from neurosim.rule import Component, OfWeight, SynapseNoise, Term, ThreeFactorRule
 from neurosim.transform import (
@@ -280,6 +281,15 @@ def test_noise_on_weights(wire, when):
 
     net = layer(rule, wire, transfer=OfWeight(bent, (0.7,)))
     assert not check(net, probes=[Probe("w", "weight"), Probe("b", "rate")], phase=phase).uncompiled()
+
+
+def test_normals_of_a_stream():
+    """For every replica and every element, beyond what a kernel draws at once."""
+    stream, replica = Stream(3, "perturbation/w"), torch.arange(2)[:, None]
+    draw = Normals(2)
+    for step, count in ((0, 1), (7, 1500), (8, 1500), (7, 1500)):
+        expected = stream.normal(replica, 0, step, torch.arange(count))
+        torch.testing.assert_close(draw(stream, step, count), expected, rtol=1e-14, atol=1e-15)
 
 
 def tied(how, rule, wire="dense", weight=0.5, **more):

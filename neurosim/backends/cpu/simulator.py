@@ -11,6 +11,7 @@ from neurosim.backends.cpu import ahead, factored, recurrent, series
 from neurosim.backends.cpu.build import Builder
 from neurosim.backends.cpu.cache import Compilations, folder
 from neurosim.backends.cpu.known import Known, Phases
+from neurosim.backends.cpu.normals import Normals
 from neurosim.backends.cpu.program import Program, Threads, lanes_of, shares_of
 from neurosim.backends.cpu.scan import Scan
 from neurosim.backends.cpu.workspace import Workspace
@@ -36,6 +37,7 @@ class Cpu(Reference):
 
     def __init__(self, plan: Plan, dtype: str, device: str, hide_replicas: bool):
         super().__init__(plan, dtype, device, hide_replicas)
+        self.learning.normals = Normals(plan.replicas)
         self._workspaces: dict[int, Workspace] = {}
         self._programs: dict[Any, tuple[Builder, Program]] = {}
         self._scans = Scans(self, Scan, recurrent)
