@@ -15,7 +15,7 @@ SAMPLES = "|samples"
 
 
 class Normals:
-    """The numbers `[R, count]` of a stream at a step, in float64: 5 ns each, where torch's operations take 110."""
+    """The numbers `[R, count]` of a stream at a step, in float64: 5 ns each, where torch's operations take 100."""
 
     def __init__(self, replicas: int):
         self.replicas = replicas
