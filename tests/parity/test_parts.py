@@ -12,7 +12,7 @@ import torch
 from backends import DT, agree, both, leaves
 
 from neurosim.backends import State, compile
-from neurosim.backends.cpu import build, schedule, series, tiles, workspace
+from neurosim.backends.cpu import populations, schedule, series, tiles, workspace
 from neurosim.backends.cpu.team import Pace, Team
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.connectivity import EdgeList, FixedInDegree, FixedProbability, OneToOne
@@ -31,8 +31,8 @@ from neurosim.rules.stdp import STDP
 def small_parts(monkeypatch):
     """Parts of 64 neurons, and threads for any network."""
     monkeypatch.setattr(tiles, "SIZE", 64)
-    monkeypatch.setattr(build, "STORED", 64)
-    monkeypatch.setattr(build, "WIPED", 16)
+    monkeypatch.setattr(populations, "STORED", 64)
+    monkeypatch.setattr(populations, "WIPED", 16)
     monkeypatch.setattr(workspace, "LARGE", 16)
     monkeypatch.setattr(tiles, "LEAST", 16)
     monkeypatch.setattr(tiles, "SHARED", 0)
@@ -226,7 +226,7 @@ def test_events_of_a_population_whose_products_are_formed_ahead():
     agree(results, 1e-9)
     builders = [builder for builder, _ in results[1][0]._programs.values()]
     assert builders[0].early == ("w",)
-    assert builders[0].listed_only == ["input.spike"]
+    assert builders[0].populations.listed_only == ["input.spike"]
     assert len(results[1][2]["input.spike"]) == given.sum()
 
 

@@ -25,6 +25,7 @@ from neurosim.random import MASK
 from neurosim.types import Array
 
 INTEGER = {"float32": np.int32, "float64": np.int64}  # what a real becomes on its way to a byte
+SAMPLES = "|samples"  # the drive that holds the ids of the samples
 FIRST, ROWS = 5, 6  # where the block of a recording holds the first step that is kept, and where its rows begin
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from neurosim.backends.cpu.kernels import noise
+from neurosim.backends.cpu.kernels import SAMPLES, noise
 from neurosim.backends.cpu.program import Program
 from neurosim.backends.cpu.writer import Buffer
 from neurosim.random import Stream
 from neurosim.types import Tensor
-
-SAMPLES = "|samples"
 
 
 class Normals:
