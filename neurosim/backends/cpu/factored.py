@@ -22,7 +22,7 @@ from neurosim.backends.cpu.passes import asks_neighbours
 from neurosim.backends.cpu.plasticity import apply
 from neurosim.backends.cpu.product import Kept, Product, Summand, inputs
 from neurosim.backends.cpu.program import run_shares, shares_of
-from neurosim.backends.cpu.rooms import tensor_room
+from neurosim.backends.cpu.rooms import room, tensor_room
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.writer import Kernel
 from neurosim.backends.learning import mean_change

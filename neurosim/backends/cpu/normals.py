@@ -28,6 +28,7 @@ class Normals:
             program.add(noise("float64", "normal", stream.key, (1, count), SAMPLES, out, (0, count)))
             self._made[key] = program, out
         program, out = self._made[key]
-        program.feed({SAMPLES: self._samples}, step, 1, 1)
+        program.feed({SAMPLES: self._samples}, 1)
+        program.begin(step, 1)
         program.run(step, 1, [(0, self.replicas, 0, 1)], step + 1, 1)
         return torch.from_numpy(out.array[0, :, 0].copy())
