@@ -249,7 +249,7 @@ class Factored(Plastic):
         self._place(part, own, change.numpy())
         self.prepare(part, formed)
         drive(table([kernel]), 0, 1, 0, self.builder.work.size[0], 0, self.builder.work.size[1])
-        return torch.from_numpy(own if self._moves(part) else own.copy())
+        return torch.from_numpy(own).transpose(-1, -2) if self._moves(part) else torch.from_numpy(own.copy())
 
     def _place(self, part: str, weight: Array, change: Array) -> None:
         """Where the kernel of an update finds what it works on."""
