@@ -244,8 +244,8 @@ LIMITS: dict[str, str | Callable[[Entries], str]] = {
     "cuba": "the second cache: of a step, neurons take 0.57 ns each (0.8 at 100,000; in C with 512-bit vectors 0.51), "
             "three states read and written, a byte that counts, ports read; 70 to 80 % of the time. Spikes, lists "
             "and deliveries are the rest",
-    "threads": "parts of the populations go to the threads, which meet once in a step (0.25 us); any network of 2,048 "
-               "neurons may be shared, and runs on one thread while that is quicker by the clock, but for a trial now "
+    "threads": "parts of the populations go to the threads, which meet once in a step (0.25 us); networks of 8,192 "
+               "neurons and more are shared, while that is quicker by the clock than one thread, which is tried now "
                "and then",
     "linear": linear,
     "memory": "stretches of 100 ms are written before the next one begins; memory of their recordings is used again",

@@ -12,6 +12,7 @@ import numpy as np
 from neurosim.types import Array
 
 LINE = 64  # bytes
+PAIR = 2 * LINE  # is fetched together: two threads that write to its lines take them from each other
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -21,13 +22,13 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def room_for(shape: tuple[int, ...], dtype: Any) -> int:
     """Bytes in which such an array finds its place."""
-    return math.prod(shape) * int(np.dtype(dtype).itemsize) + LINE
+    return math.prod(shape) * int(np.dtype(dtype).itemsize) + PAIR
 
 
 def within(room: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """That array, in a room of so many bytes."""
-    begin = -room.ctypes.data % LINE
-    made: Array = room[begin : begin + len(room) - LINE].view(dtype).reshape(shape)
+    begin = -room.ctypes.data % PAIR
+    made: Array = room[begin : begin + len(room) - PAIR].view(dtype).reshape(shape)
     return made
 
 

@@ -156,7 +156,7 @@ class _Listed(Text):
                     writer.line(f"{name}_h{k} = {name}[u(n + {k})]", 3)
             writer.line("place = n * arrived", 3)
             visit(writer, 3, "l")
-            writer.line("j = u(listed[u(lists + l)])", 5)
+            writer.line("j = u(listed[u(head + l)])", 5)
             writer.line("spike = held[u(l)]", 5)
             for k in range(many):
                 writer.line(f"total{k} += w[j + u({k} * Q)] * spike", 5)
@@ -210,7 +210,7 @@ class _Listed(Text):
         if arrived and replaced is None:
             writer.line("else:", 3)
             visit(writer, 4, "l")
-            self._lines("i = u(listed[u(lists + l)])", column, 6)
+            self._lines("i = u(listed[u(head + l)])", column, 6)
         return writer.done()
 
     def _again(self, row: list[str]) -> None:
@@ -219,7 +219,7 @@ class _Listed(Text):
         writer.line(f"many = {TOGETHER} if n < P - P % {TOGETHER} else 1", 4)
         writer.line("place = n // many * many * arrived + n % many", 4)
         visit(writer, 4, "l")
-        writer.line("i = u(listed[u(lists + l)])", 6)
+        writer.line("i = u(listed[u(head + l)])", 6)
         self._lines("w[i] = replaced[u(place)]", row, 6)
         writer.line("place += many", 6)
 
@@ -258,4 +258,4 @@ def _count(writer: Writer) -> None:
     """`arrived`, the number of spikes in the lists that have a name."""
     writer.line("arrived = 0", 2)
     writer.line("for s in range(lists):", 2)
-    writer.line("arrived += np.int64(listed[u(s)])", 3)
+    writer.line("arrived += np.int64(listed[u(begin[u(s)] + s * apart)])", 3)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurosim.backends.cpu import aligned
 from neurosim.backends.cpu.lists import FIRST_EVENT, Lists, record_events
 from neurosim.backends.tape import Tape
 from neurosim.recorder import Probe
 
-CAPACITY = 2**22  # events of a stretch over all replicas and rows; memory that is never written is never taken
+CAPACITY = 2**24  # events of a stretch over all replicas and rows; memory that is never written is never taken
 
 
 class EventRecorder:
@@ -23,9 +24,10 @@ class EventRecorder:
         replicas, batch, units = size
         self.stretch = max(1, min(steps, CAPACITY // (replicas * batch * units)))
         self.bounds = lists.bounds
-        self.count = np.zeros((replicas, batch, lists.parts), np.int64)
+        self._counts = aligned.zeros((replicas, batch, lists.parts, 16), np.int64)  # a pair of lines each
+        self.count = self._counts[..., 0]
         self.rows = np.empty((replicas, batch, self.stretch * units, 2), np.int32)
-        self.kernel = record_events(dtype, (batch, units), lists, self.count, self.rows, self.stretch)
+        self.kernel = record_events(dtype, (batch, units), lists, self._counts, self.rows, self.stretch)
 
     def begin(self, clock: int) -> None:
         """A stretch begins at `clock`."""

@@ -116,7 +116,7 @@ def _integrate_and_list(writer: Writer, step: str, name: str, output: Buffer | N
     writer.line(f"{name} = carray(reals({address}), (1,))", 4)
     _integrate(writer, step, "begin", "end", 4)
     scan(writer, name, address, "begin", "end", 4)
-    writer.line("listed[u(part)] = count", 3)
+    writer.line("listed[u(n0 + head - 1)] = count", 3)
 
 
 def _integrate_and_flag(writer: Writer, step: str, lists: Lists) -> None:
@@ -133,7 +133,7 @@ def _integrate_and_flag(writer: Writer, step: str, lists: Lists) -> None:
     writer.line("flag[u(begin + n)] = np.uint8(0)", 5)
     _integrate(writer, step, "begin", "end", 4)
     scan_flags(writer, "flags", "begin", "end", 4)
-    writer.line("listed[u(part)] = count", 3)
+    writer.line("listed[u(n0 + head - 1)] = count", 3)
 
 
 def noise(

@@ -260,11 +260,11 @@ def offering() -> int:
 
 @numba.njit(nogil=True)
 def _meet(flags, lane, lanes, meeting, offer):  # type: ignore[no-untyped-def]
-    """Wait until all threads have come to this meeting; `flags` is the address of a line of 64 bytes for each."""
-    _publish(flags + lane * 64, meeting)
+    """Wait until all threads have come to this meeting; `flags` is the address of a pair of lines for each."""
+    _publish(flags + lane * 128, meeting)
     for other in range(lanes):
         looks = 0
-        while _look(flags + other * 64) < meeting:
+        while _look(flags + other * 128) < meeting:
             _pause()
             looks += 1
             if looks > PATIENCE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from neurosim.types import Array
 OFFER = offering()
 CHUNK = 0.002  # s of simulation between two looks at the clock, at first: to call a thread costs some 0.05 ms
 LONGEST = 0.008  # the same while each stretch takes as long as the one before
-RARELY = 512  # chunks at most from one trial of the slower way to the next
+RARELY = 128  # chunks at most from one trial of the slower way to the next
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _meeting = threading.Lock()  # a team must not wait for threads that another team keeps
@@ -37,7 +38,7 @@ class Team:
     def run(self, start: int, stop: int) -> None:
         """All threads from step `start` to `stop`; the caller is the first of them."""
         lanes = len(self.tables)
-        flags = np.zeros(lanes * 8, np.int64)
+        flags = np.zeros(lanes * 16 + 16, np.int64)
         rest = lanes, flags.ctypes.data, OFFER
         with _meeting:
             workers = pool(lanes - 1)
@@ -55,44 +56,59 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.per_step = [0.0, 0.0]  # s, of one thread and of all, when last measured
+        self.recent = deque[float](maxlen=3), deque[float](maxlen=3)  # s per step, of one thread and of all
         self.wait, self.interval = 0, 4  # chunks until the slower way is tried again
-        self.chunk = CHUNK
+        self.chunk, self.last = CHUNK, 0
 
     def run(self, team: Team, calls: Any, clock: int, steps: int) -> None:
         """Run `steps` steps from `clock`."""
         stop = clock + steps
         while clock < stop:
             way = self._way()
-            length = self.chunk if way == self._better() else CHUNK
-            count = min(stop - clock, max(8, int(length / (self.per_step[way] or CHUNK / 16))))
-            began = time.perf_counter()
-            if way:
-                team.run(clock, clock + count)
-            else:
-                drive(calls, clock, clock + count, 0, 1, 0, 1)
-            self._measured(way, (time.perf_counter() - began) / count)
-            clock += count
+            if way != self.last:  # its caches hold nothing yet: what it takes now says little
+                clock = self._go(way, team, calls, clock, min(stop - clock, self._steps(way, CHUNK / 2)))
+                self.last = way
+            count = min(stop - clock, self._steps(way, self.chunk if way == self._better() else CHUNK))
+            if count > 0:
+                began = time.perf_counter()
+                clock = self._go(way, team, calls, clock, count)
+                self._measured(way, (time.perf_counter() - began) / count)
+
+    def _steps(self, way: int, seconds: float) -> int:
+        latest = self.recent[way][-1] if self.recent[way] else CHUNK / 16
+        return max(8, int(seconds / latest))
+
+    def _go(self, way: int, team: Team, calls: Any, clock: int, count: int) -> int:
+        if way:
+            team.run(clock, clock + count)
+        else:
+            drive(calls, clock, clock + count, 0, 1, 0, 1)
+        return clock + count
 
     def _way(self) -> int:
         """0: one thread; 1: all."""
-        if 0.0 in self.per_step:
-            return 1 if self.per_step[1] == 0.0 else 0
+        for way in (1, 0):
+            if not self.recent[way]:
+                return way
         return self._better() if self.wait else 1 - self._better()
 
     def _better(self) -> int:
-        return int(self.per_step[1] < self.per_step[0])
+        return int(self._usual(1) < self._usual(0))
+
+    def _usual(self, way: int) -> float:
+        """What a step takes, s: the median of the last stretches, since any one may be held up; not yet known: 0."""
+        found = sorted(self.recent[way])
+        return found[len(found) // 2] if found else 0.0
 
     def _measured(self, way: int, seconds: float) -> None:
-        known, better = 0.0 not in self.per_step, self._better()
-        if known and way == better:
-            self.chunk = min(LONGEST, 2 * self.chunk) if seconds < 1.5 * self.per_step[way] else CHUNK
-        self.per_step[way] = seconds
-        if not known:
+        known, better, usual = all(self.recent), self._better(), self._usual(way)
+        self.recent[way].append(seconds)
+        if not all(self.recent):
             return
-        if self.wait:
+        if not known or self._better() != better:
+            self.wait = self.interval = 4
+        elif way == better:
+            self.chunk = min(LONGEST, 2 * self.chunk) if seconds < 1.5 * usual else CHUNK
             self.wait -= 1
-            return
-        changed = better != self._better()
-        self.interval = 4 if changed else min(RARELY, 2 * self.interval)
-        self.wait = self.interval
+        elif seconds > self._usual(better):  # else it may have been held up before: once more
+            self.wait = self.interval = min(RARELY, 2 * self.interval)

@@ -11,9 +11,11 @@ from functools import cache
 SIZE = 16384  # units of a part at most: 100,000 CUBA neurons take 115 us a step, with 8,192 120, with 32,768 132
 MOST = 32  # parts, but for one of each thread: each costs every neuron that sends a pointer, every spike a look
 LEAST = 256  # units of a part that is made so that every thread has one
-ALIGNED = 64  # units: no two parts share a line of the cache
+ALIGNED = 128  # units: no two parts share a pair of lines of the cache, which are fetched together
 LANES = 64  # threads at most
-SHARED = 2048  # units of a network from which threads may share it: to meet costs 0.25 us a step, 2,048 neurons 1.6
+SHARED = (
+    8192  # units of a network from which threads may share it: 4,000 CUBA neurons take 4.2 us a step on two, 3.3 on one
+)
 
 
 @cache

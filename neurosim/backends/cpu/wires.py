@@ -124,7 +124,7 @@ def deliver_by_list(
             writer.row(f"w{k}", "w_at", f"(r * P + i + {k}) * Q", 4)
             writer.line(f"total{k} = {'real(0)' if first else f'o[u(i + {k})]'}", 4)
         visit(writer, 4)
-        writer.line("j = u(listed[u(lists + n)])", 6)
+        writer.line("j = u(listed[u(head + n)])", 6)
         writer.line("value = held[u(n)]", 6)
         for k in range(many):
             writer.line(f"total{k} += w{k}[j] * value", 6)

@@ -112,7 +112,7 @@ class Workspace:
         if len(own) == 2:
             return self.buffer(label)
         if label not in self._passing:
-            longest = max(stop - start for start, stop in pairwise(own))
+            longest = -(-max(stop - start for start, stop in pairwise(own)) // tiles.ALIGNED) * tiles.ALIGNED
             self._passing[label] = Buffer(aligned.zeros((1, LANES, 1, longest), self.dtype), passing=True)
         return self._passing[label]
 
