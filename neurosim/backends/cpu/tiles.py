@@ -13,9 +13,7 @@ MOST = 32  # parts, but for one of each thread: each costs every neuron that sen
 LEAST = 256  # units of a part that is made so that every thread has one
 ALIGNED = 128  # units: no two parts share a pair of lines of the cache, which are fetched together
 LANES = 64  # threads at most
-SHARED = (
-    8192  # units of a network from which threads may share it: 4,000 CUBA neurons take 4.2 us a step on two, 3.3 on one
-)
+SHARED = 8192  # units of a network from which threads share it: 4,000 CUBA neurons take 4.2 us on two, 3.3 on one
 
 
 @cache
