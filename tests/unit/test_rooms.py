@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neurosim.backends.cpu import rooms
-from neurosim.backends.cpu.aligned import LINE
+from neurosim.backends.cpu.aligned import PAIR
 from neurosim.backends.cpu.rooms import LARGEST, LEAST, room
 
 SHAPE = LEAST // 16, 4
@@ -54,14 +54,14 @@ def test_another_shape_or_type_in_the_same_memory():
 
 
 def test_small_and_very_large_arrays_are_not_kept():
-    for size, kept in ((LARGEST + 1, 0), (8, 0), (LARGEST - LINE, 1), (LARGEST - LINE, 1), (LEAST, 2)):
+    for size, kept in ((LARGEST + 1, 0), (8, 0), (LARGEST - PAIR, 1), (LARGEST - PAIR, 1), (LEAST, 2)):
         room((size,), "int8")
         assert len(rooms._free) == kept
 
 
 def test_what_waits_is_bounded(monkeypatch):
     many = [room(SHAPE, "float32") for _ in range(6)]
-    monkeypatch.setattr(rooms, "MOST", 3 * (many[0].nbytes + LINE))
+    monkeypatch.setattr(rooms, "MOST", 3 * (many[0].nbytes + PAIR))
     addresses = [one.ctypes.data for one in many]
     while many:
         del many[0]
@@ -70,7 +70,7 @@ def test_what_waits_is_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(), (5, 3, 7), (300, 300), (0, 4)])
-def test_arrays_begin_with_a_line(shape):
+def test_arrays_begin_with_a_pair_of_lines(shape):
     array = room(shape, "float64")
     assert (array.shape, array.dtype) == (shape, np.float64)
-    assert array.ctypes.data % LINE == 0 or array.size == 0  # an empty one has no place
+    assert array.ctypes.data % PAIR == 0 or array.size == 0  # an empty one has no place

@@ -1,5 +1,5 @@
-"""Arrays that begin with a line of the cache: a vector of 64 bytes across two lines is read and written at half the
-speed.
+"""Arrays that begin with a pair of lines of the cache: a vector of 64 bytes across two lines is read and written at
+half the speed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ def within(room: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def first_line(room: Array) -> int:
-    """The first address in a room that begins a line."""
+    """The first address in a room that begins a pair of lines."""
     address: int = room.ctypes.data
-    return address + -address % LINE
+    return address + -address % PAIR
