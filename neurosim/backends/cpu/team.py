@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.backends.cpu.machine import drive, drive_together, offering
+from neurosim.backends.cpu.processors import apart, here
 from neurosim.types import Array
 
 OFFER = offering()
@@ -41,10 +42,13 @@ class Team:
         flags = np.zeros(lanes * 16 + 16, np.int64)
         rest = lanes, flags.ctypes.data, OFFER
         with _meeting:
-            workers = pool(lanes - 1)
-            waiting = [
-                workers.submit(drive_together, self.tables[lane], start, stop, lane, *rest) for lane in range(1, lanes)
-            ]
+            workers, taken = pool(lanes - 1), {here()}
+
+            def beside(lane: int) -> None:
+                apart(taken)
+                drive_together(self.tables[lane], start, stop, lane, *rest)
+
+            waiting = [workers.submit(beside, lane) for lane in range(1, lanes)]
             drive_together(self.tables[0], start, stop, 0, *rest)
             for done in waiting:
                 done.result()
