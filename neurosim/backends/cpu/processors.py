@@ -1,6 +1,6 @@
-"""Which processors threads run on. A thread that waits for another one on its own processor keeps that one from running:
-a step of 20,000 CUBA neurons took 70 us in place of 11 while the system left both on one, which it did in every fourth
-process.
+"""Which processors threads run on. A thread that waits for another one on its own processor keeps that one from
+running: a step of 20,000 CUBA neurons took 70 us in place of 11 while the system left both on one, which it did in
+every fourth process.
 """
 
 from __future__ import annotations
