@@ -158,7 +158,7 @@ def test_a_driven_layer(events, bias, replicas, parts):
 def test_a_recording_is_written_once():
     """The memory of a large one is used again only when nobody holds it, not even a part of it."""
     network = Network(
-        (Population("input", 5, Relay()), Population("cells", LEAST // (4 * T * B) + 1, LIF(5.0))),
+        (Population("input", 5, Relay()), Population("cells", LEAST // (4 * B) + 1, LIF(5.0))),
         (Projection("input", "cells", Normal(0.2, 0.4), delay=0, name="w"),),
     )
     simulator = compile(network, DT, backend="cpu")
