@@ -241,7 +241,7 @@ def linear(entries: Entries) -> str:
 
 
 LIMITS: dict[str, str | Callable[[Entries], str]] = {
-    "cuba": "the second cache: of a step, neurons take 0.57 ns each (0.8 at 100,000; in C with 512-bit vectors 0.51), "
+    "cuba": "the second cache: of a step, neurons take 0.6 ns each (0.8 at 100,000; in C with 512-bit vectors 0.5), "
             "three states read and written, a byte that counts, ports read; 70 to 80 % of the time. Spikes, lists "
             "and deliveries are the rest",
     "threads": "parts of the populations go to the threads, which meet once in a step (0.25 us); networks of 8,192 "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -64,3 +66,14 @@ def agree(results, tolerance):
     for key in wanted:
         np.testing.assert_allclose(got[key], wanted[key], rtol=tolerance, atol=tolerance, err_msg=key)
         np.testing.assert_array_equal(got.step[key], wanted.step[key])
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A change of the weights in the opposite order: nothing that a kernel has a word for."""
+
+    pointwise: ClassVar[bool] = False
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def update(self, change, weight, layout):
+        return torch.flip(change, (-1,))

@@ -5,13 +5,11 @@ those of the reference, which goes step by step.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from backends import DT, agree, leaves
+from backends import DT, Turned, agree, leaves
 
 from neurosim import checkpoint
 from neurosim.backends import compile
@@ -99,17 +97,6 @@ def together(net, trials, probes=(), replicas=2, batch=BATCH, fresh=False):
         agree([(None, *result) for result in results], TOLERANCE)
     assert not torch.equal(states[0].learned["weight"]["w"], both[0].init(batch).learned["weight"]["w"])
     return both[1], states[1]
-
-
-@dataclass(frozen=True)
-class Turned:
-    """A change of the weights in the opposite order: nothing that a kernel has a word for."""
-
-    pointwise: ClassVar[bool] = False
-    memory: ClassVar[tuple[str, ...]] = ()
-
-    def update(self, change, weight, layout):
-        return torch.flip(change, (-1,))
 
 
 RULES = {

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
-from backends import agree, leaves
+from backends import Turned, agree, leaves
 
 from neurosim.backends import compile
 from neurosim.backends.cpu import delivery, program
@@ -201,17 +198,6 @@ def test_batches_in_one_call():
 
 
 # ---- what has no kernel ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Turned:
-    """change <- change in the opposite order: nothing that a kernel has a word for."""
-
-    pointwise: ClassVar[bool] = False
-    memory: ClassVar[tuple[str, ...]] = ()
-
-    def update(self, change, weight, layout):
-        return torch.flip(change, (-1,))
 
 
 @pytest.mark.parametrize("when", WHEN)

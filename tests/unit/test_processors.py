@@ -40,6 +40,18 @@ def test_a_thread_stays_where_nobody_is_and_where_all_is_taken(system, taken):
     assert (here(), taken, system) == (1, expected, [])
 
 
+def test_where_the_system_refuses(system, monkeypatch):
+    """A thread that fails here would let the others wait for ever."""
+
+    def refuse(thread, allowed):
+        raise PermissionError("not in this container")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    taken = {1}
+    apart(taken)
+    assert (here(), taken) == (1, {1})
+
+
 def test_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(processors, "_where", None)
     taken = {-1}

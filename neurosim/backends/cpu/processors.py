@@ -1,6 +1,6 @@
 """Which processors threads run on. A thread that waits for another one on its own processor keeps that one from
 running: a step of 20,000 CUBA neurons took 70 us in place of 11 while the system left both on one, which it did in
-every fourth process.
+some processes for good.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 
 def _asking() -> Callable[[], int] | None:
@@ -29,13 +30,14 @@ def here() -> int:
 
 def apart(taken: set[int]) -> None:
     """Go to a processor that is not `taken`, if this thread may use one, and take it. It may leave it again: what the
-    thread is allowed to use stays as it was.
+    thread is allowed to use stays as it was. Where the system refuses, the thread stays: others wait for it.
     """
     if _where is None:
         return
     if here() in taken:
         allowed = os.sched_getaffinity(0)
         if free := allowed - taken:
-            os.sched_setaffinity(0, free)
-            os.sched_setaffinity(0, allowed)
+            with suppress(OSError):
+                os.sched_setaffinity(0, free)
+                os.sched_setaffinity(0, allowed)
     taken.add(here())

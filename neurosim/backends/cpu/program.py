@@ -16,7 +16,6 @@ import torch
 
 from neurosim.backends.cpu import tiles
 from neurosim.backends.cpu.machine import drive
-from neurosim.backends.cpu.processors import apart
 from neurosim.backends.cpu.schedule import table
 from neurosim.backends.cpu.team import OFFER, Pace, Team, pool
 from neurosim.backends.cpu.tiles import LANES
@@ -170,16 +169,11 @@ def run_shares(calls: Any, start: int, stop: int, shares: Sequence[Share]) -> No
     if len(shares) == 1:
         drive(calls, start, stop, *shares[0])
         return
-    workers, waiting, taken = pool(len(shares)), [], set[int]()
-
-    def beside(own: Any, share: Share) -> None:
-        apart(taken)
-        drive(own, start, stop, *share)
-
+    workers, waiting = pool(len(shares)), []
     for lane, share in enumerate(shares):
         own = calls.copy()
         own[:, -1] = lane
-        waiting.append(workers.submit(beside, own, share))
+        waiting.append(workers.submit(drive, own, start, stop, *share))
     for done in waiting:
         done.result()
 

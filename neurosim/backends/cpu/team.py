@@ -17,7 +17,7 @@ from neurosim.backends.cpu.processors import apart, here
 from neurosim.types import Array
 
 OFFER = offering()
-CHUNK = 0.002  # s of simulation between two looks at the clock, at first: to call a thread costs some 0.05 ms
+CHUNK = 0.002  # s of simulation between two looks at the clock, at first
 LONGEST = 0.008  # the same while each stretch takes as long as the one before
 RARELY = 128  # chunks at most from one trial of the slower way to the next
 

@@ -24,7 +24,7 @@ from neurosim.backends.moment import Moment
 from neurosim.backends.resolve import Synapses
 from neurosim.types import Array, Tensor
 
-LARGE = 2048  # units of all rows of a population from which counts lie in bytes: 100,000 CUBA neurons gain a quarter
+LARGE = 2048  # units of all rows of a population from which counts lie in bytes: 100,000 CUBA neurons gain a fifth
 COUNT = "|count"  # ends the label of such a place
 
 
